@@ -16,7 +16,7 @@ bootstrap_uv() {
   # --target needs neither ensurepip nor leave to write into the system's Python.
   local partial=$UV_HOME.partial
   rm -rf "$partial"
-  "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-deps \
+  "$PYTHON" -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps \
     --target "$partial" -r constraints/uv.txt
   mkdir -p .cache && rm -rf "$UV_HOME" && mv "$partial" "$UV_HOME"
 }

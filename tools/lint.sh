@@ -17,19 +17,23 @@ check() { # name command...
   fi
 }
 
-# A pull request may not break a client in the field: compare with what the protos were.
+# No change may break a client in the field: compare with the protos as they were before it, that is
+# with the last commit, or with its parent where nothing is left to commit.
 breaking() {
-  local base=${KEEPTUNE_PROTO_BASE:-HEAD}
+  local base=${KEEPTUNE_PROTO_BASE:-}
+  if [[ -z $base ]]; then
+    git diff --quiet HEAD -- protos && base=HEAD~1 || base=HEAD
+  fi
   git cat-file -e "$base:buf.yaml" 2>/dev/null || return 0
   buf breaking --against ".git#ref=$(git rev-parse "$base")"
 }
 
-check ruff ruff check --quiet
-check format ruff format --check --quiet
+check ruff ruff check --quiet --output-format concise
+check format ruff format --check --quiet --output-format concise
 check protos buf lint
 check breaking breaking
-check layers lint-imports
-check types mypy
+check layers lint-imports --no-logo
+check types mypy --no-error-summary
 check dockerfiles hadolint docker/*.Dockerfile
 
 if ((${#failed[@]})); then
