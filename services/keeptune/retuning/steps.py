@@ -1,0 +1,296 @@
+"""The idempotent calls that carry decisions out.
+
+Each step takes the retune and gives it back with what was made filled in. Its request ids and
+resource names are derived from the retune, so a step taken twice does its work once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from google.protobuf import field_mask_pb2, json_format
+
+from keeptune.retuning.decide import Step
+from keeptune.retuning.model import Fresh, Trigger
+from keeptune.retuning.peers import Made
+from keeptune.retuning.spec import RECENT, gate_for, parse_spec
+from keeptune.runtime.channel import calling
+from keeptune.runtime.convert import to_timestamp
+from keeptune.runtime.errors import AlreadyExists, FailedPrecondition, NotFound
+from keeptune.v1 import (
+    deployment_pb2,
+    evaluation_pb2,
+    search_pb2,
+    training_pb2,
+)
+
+if TYPE_CHECKING:
+    from keeptune.retuning.model import Retune
+    from keeptune.retuning.peers import Peers
+    from keeptune.v1 import retuning_pb2
+
+
+async def take(step: Step, name: str, retune: Retune, peers: Peers) -> Retune:
+    """Carries one step out. Raises KeeptuneError; retryable ones leave nothing half done."""
+    return await _STEPS[step](Made(name), retune, peers)
+
+
+async def sync_model(policy: retuning_pb2.Policy, peers: Peers, *, request_id: str) -> str:
+    """Brings the registry's model in line with the policy; gives its champion ("" = none)."""
+    wanted = deployment_pb2.Model(
+        monitoring=policy.monitoring, host_selector=dict(policy.host_selector)
+    )
+    try:
+        model = await calling(
+            peers.deployment.GetModel(deployment_pb2.GetModelRequest(name=policy.model))
+        )
+    except NotFound:
+        try:
+            model = await calling(
+                peers.deployment.CreateModel(
+                    deployment_pb2.CreateModelRequest(
+                        request_id=f"{request_id}/create",
+                        model_id=policy.model.removeprefix("models/"),
+                        model=wanted,
+                    )
+                )
+            )
+        except AlreadyExists:
+            return await sync_model(policy, peers, request_id=request_id)
+        return model.champion
+    wanted.name = model.name
+    model = await calling(
+        peers.deployment.UpdateModel(
+            deployment_pb2.UpdateModelRequest(
+                request_id=f"{request_id}/update",
+                model=wanted,
+                update_mask=field_mask_pb2.FieldMask(paths=["monitoring", "host_selector"]),
+            )
+        )
+    )
+    return model.champion
+
+
+async def _prepare_model(made: Made, retune: Retune, peers: Peers) -> Retune:
+    spec = parse_spec(retune.spec)
+    champion = await sync_model(spec, peers, request_id=made.request_id("model"))
+    return replace(retune, prepared=True, champion=champion)
+
+
+async def _export_captures(made: Made, retune: Retune, peers: Peers) -> Retune:
+    fresh = parse_spec(retune.spec).data.fresh
+    request = deployment_pb2.ExportCapturesRequest(
+        request_id=made.request_id("captures"),
+        model=retune.model,
+        start_time=to_timestamp(retune.onset),
+        min_rows=fresh.min_rows,
+        max_rows=fresh.max_rows,
+    )
+    if fresh.HasField("recent_fraction"):
+        request.recent_fraction = fresh.recent_fraction
+    try:
+        export = await calling(peers.deployment.ExportCaptures(request))
+    except FailedPrecondition:
+        # A person who asks wants a retune now, with whatever is there.
+        if retune.trigger is Trigger.MANUAL:
+            return replace(retune, fresh_waived=True)
+        raise
+    return replace(
+        retune,
+        fresh=Fresh(
+            training_rows=export.training_rows,
+            recent_rows=export.recent_rows,
+            body=json_format.MessageToJson(export, indent=None),
+        ),
+    )
+
+
+async def _create_study(made: Made, retune: Retune, peers: Peers) -> Retune:
+    spec = parse_spec(retune.spec)
+    trainer = await calling(
+        peers.training.GetTrainer(training_pb2.GetTrainerRequest(name=spec.trainer))
+    )
+    search = spec.search
+    study = search_pb2.Study(
+        display_name=f"{retune.model}, {retune.trigger.lower()} retune",
+        space=search.space if search.HasField("space") else trainer.recommended_space,
+        metrics=search.metrics or trainer.metrics[:1],
+        algorithm=search.algorithm,
+        budget=search.budget,
+        pruning=search.pruning,
+        labels={"retune": made.id, "model": retune.model.removeprefix("models/")},
+    )
+    if search.HasField("seed"):
+        study.seed = search.seed
+    await calling(
+        peers.search.CreateStudy(
+            search_pb2.CreateStudyRequest(
+                request_id=made.request_id("study"), study_id=made.id, study=study
+            )
+        )
+    )
+    return replace(retune, study=made.study)
+
+
+async def _create_training(made: Made, retune: Retune, peers: Peers) -> Retune:
+    spec = parse_spec(retune.spec)
+    training = training_pb2.Training(
+        study=made.study,
+        trainer=spec.trainer,
+        task=spec.task,
+        datasets=spec.data.training,
+        recipe=spec.training.recipe,
+        parallelism=spec.training.parallelism,
+        resources=spec.training.resources,
+        engine=spec.training.engine,
+        max_epochs=spec.training.max_epochs,
+        seed=spec.search.seed,
+        labels={"retune": made.id},
+    )
+    if retune.fresh is not None:
+        training.datasets.append(_export(retune.fresh).training)
+    await calling(
+        peers.training.CreateTraining(
+            training_pb2.CreateTrainingRequest(
+                request_id=made.request_id("training"), training_id=made.id, training=training
+            )
+        )
+    )
+    return replace(retune, training=made.training)
+
+
+async def _create_evaluation(made: Made, retune: Retune, peers: Peers) -> Retune:
+    spec = parse_spec(retune.spec)
+    training = await calling(
+        peers.training.GetTraining(training_pb2.GetTrainingRequest(name=made.training))
+    )
+    evaluation = evaluation_pb2.Evaluation(
+        candidate=training.model.onnx,
+        signature=training.model.signature,
+        datasets=spec.data.evaluation,
+        gate=gate_for(spec.gate, has_recent=retune.fresh is not None),
+        labels={"retune": made.id},
+    )
+    if retune.fresh is not None:
+        recent = evaluation.datasets.add()
+        recent.CopyFrom(_export(retune.fresh).recent)
+        recent.display_name = RECENT
+        # What is served from now on looks like the recent window, not like the old world.
+        evaluation.profile_dataset.CopyFrom(recent)
+    if retune.champion:
+        champion = await calling(
+            peers.deployment.GetModelVersion(
+                deployment_pb2.GetModelVersionRequest(name=retune.champion)
+            )
+        )
+        evaluation.champion.CopyFrom(champion.onnx)
+    await calling(
+        peers.evaluation.CreateEvaluation(
+            evaluation_pb2.CreateEvaluationRequest(
+                request_id=made.request_id("evaluation"),
+                evaluation_id=made.id,
+                evaluation=evaluation,
+            )
+        )
+    )
+    return replace(retune, evaluation=made.evaluation)
+
+
+async def _register_version(made: Made, retune: Retune, peers: Peers) -> Retune:
+    training = await calling(
+        peers.training.GetTraining(training_pb2.GetTrainingRequest(name=made.training))
+    )
+    evaluation = await calling(
+        peers.evaluation.GetEvaluation(evaluation_pb2.GetEvaluationRequest(name=made.evaluation))
+    )
+    version = await calling(
+        peers.deployment.CreateModelVersion(
+            deployment_pb2.CreateModelVersionRequest(
+                request_id=made.request_id("version"),
+                parent=retune.model,
+                version=deployment_pb2.ModelVersion(
+                    onnx=training.model.onnx,
+                    signature=training.model.signature,
+                    reference_profile=evaluation.reference_profile,
+                    lineage=deployment_pb2.Lineage(
+                        study=made.study,
+                        trial=training.best_trial,
+                        training=made.training,
+                        evaluation=made.evaluation,
+                        retune=made.retune,
+                        datasets=training.datasets,
+                    ),
+                ),
+            )
+        )
+    )
+    return replace(retune, version=version.name)
+
+
+async def _create_rollout(made: Made, retune: Retune, peers: Peers) -> Retune:
+    await calling(
+        peers.deployment.CreateRollout(
+            deployment_pb2.CreateRolloutRequest(
+                request_id=made.request_id("rollout"),
+                rollout_id=made.id,
+                rollout=deployment_pb2.Rollout(
+                    version=retune.version,
+                    evaluation=made.evaluation,
+                    strategy=parse_spec(retune.spec).rollout,
+                    labels={"retune": made.id},
+                ),
+            )
+        )
+    )
+    return replace(retune, rollout=made.rollout)
+
+
+async def _cancel_training(made: Made, retune: Retune, peers: Peers) -> Retune:
+    await calling(
+        peers.training.CancelTraining(
+            training_pb2.CancelTrainingRequest(
+                request_id=made.request_id("cancel-training"), name=made.training
+            )
+        )
+    )
+    await calling(
+        peers.search.StopStudy(
+            search_pb2.StopStudyRequest(
+                request_id=made.request_id("stop-study"),
+                name=made.study,
+                reason=retune.cancel_requested,
+            )
+        )
+    )
+    return retune
+
+
+async def _roll_back(made: Made, retune: Retune, peers: Peers) -> Retune:
+    await calling(
+        peers.deployment.RollBack(
+            deployment_pb2.RollBackRequest(
+                request_id=made.request_id("roll-back"),
+                name=made.rollout,
+                reason=retune.cancel_requested,
+            )
+        )
+    )
+    return retune
+
+
+def _export(fresh: Fresh) -> deployment_pb2.CaptureExport:
+    return json_format.Parse(fresh.body, deployment_pb2.CaptureExport())
+
+
+_STEPS = {
+    Step.PREPARE_MODEL: _prepare_model,
+    Step.EXPORT_CAPTURES: _export_captures,
+    Step.CREATE_STUDY: _create_study,
+    Step.CREATE_TRAINING: _create_training,
+    Step.CREATE_EVALUATION: _create_evaluation,
+    Step.REGISTER_VERSION: _register_version,
+    Step.CREATE_ROLLOUT: _create_rollout,
+    Step.CANCEL_TRAINING: _cancel_training,
+    Step.ROLL_BACK: _roll_back,
+}
