@@ -1,0 +1,126 @@
+"""A service's database: run a function of a connection in one durable transaction.
+
+    study = await database.run(lambda c: studies.get(c, name).doc)
+
+The function is plain synchronous SQLAlchemy Core, the same on SQLite and PostgreSQL. It may run
+more than once (a race, a lost batch), so it must touch nothing but its connection, and it must
+not commit, roll back or keep the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Self, TypeVar
+
+import structlog
+from sqlalchemy import Connection
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from keeptune.runtime import ledger
+from keeptune.runtime.clock import Clock, SystemClock
+from keeptune.runtime.errors import InvalidInput, KeeptuneError
+from keeptune.runtime.migrations import migrate
+from keeptune.runtime.notify import Notifier
+from keeptune.runtime.postgres import PostgresEngine
+from keeptune.runtime.sqlite import SqliteEngine
+from keeptune.runtime.tables import base_metadata
+
+__all__ = ["Database", "base_metadata", "migrate"]
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+_HOUSEKEEPING_SECONDS = 3600.0
+
+
+class Database:
+    """An open database. Make one with `Database.open`; `migrate` it before first use."""
+
+    def __init__(self, engine: SqliteEngine | PostgresEngine, clock: Clock, notifier: Notifier):
+        self._engine = engine
+        self.clock = clock
+        self.notifier = notifier
+        self._housekeeping: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, url: str, *, clock: Clock | None = None, connections: int = 8) -> Self:
+        """Opens `sqlite:///relative.db`, `sqlite:////absolute.db` or `postgresql://...`.
+
+        `connections` bounds the PostgreSQL pool; SQLite always has one. Raises InvalidInput for
+        another URL and FailedPrecondition when another process holds the SQLite file.
+        """
+        clock = clock or SystemClock()
+        parsed = _parse(url)
+        notifier = Notifier()
+        options = {"keeptune_clock": clock}
+        engine: SqliteEngine | PostgresEngine
+        if parsed.get_backend_name() == "sqlite":
+            engine = SqliteEngine(parsed, options=options)
+        else:
+            engine = PostgresEngine(parsed, options=options, connections=connections)
+        return cls(engine, clock, notifier)
+
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return "sqlite" if isinstance(self._engine, SqliteEngine) else "postgresql"
+
+    async def run(self, fn: Callable[[Connection], T]) -> T:
+        """The result of `fn`, once its transaction is on the disk.
+
+        An exception of `fn` undoes its work and is raised here. A full disk is ResourceExhausted,
+        an unreachable server Unavailable; nothing was changed.
+        """
+        with self.notifier.collecting():
+            return await self._engine.run(fn)
+
+    async def read(self, fn: Callable[[Connection], T]) -> T:
+        """Like `run`, for functions that only read: on PostgreSQL cheaper and never in the way."""
+        if isinstance(self._engine, PostgresEngine):
+            return await self._engine.run(fn, read_only=True)
+        return await self._engine.run(fn)
+
+    def start_housekeeping(self) -> None:
+        """Drops expired answers of the request ledger now and every hour, in small steps."""
+        if self._housekeeping is None:
+            self._housekeeping = asyncio.create_task(self._keep_house(), name="housekeeping")
+
+    async def close(self) -> None:
+        """Finishes the transactions under way; later ones get Unavailable."""
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
+            await asyncio.gather(self._housekeeping, return_exceptions=True)
+        await self._engine.close()
+
+    async def _keep_house(self) -> None:
+        while True:
+            try:
+                while await self.run(ledger.expire):
+                    pass
+            except KeeptuneError as error:
+                log.warning("housekeeping failed", error=str(error))
+            await self.clock.sleep(_HOUSEKEEPING_SECONDS)
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise _wrong_url(url) from None
+    backend = parsed.get_backend_name()
+    if backend == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend == "sqlite":
+        return parsed.set(drivername="sqlite")
+    raise _wrong_url(url)
+
+
+def _wrong_url(url: str) -> InvalidInput:
+    return InvalidInput(
+        field="database",
+        problem=f"is {url.split('@')[-1]!r}, which is no database URL",
+        fix="give sqlite:////absolute/path.db or postgresql://user@host/name",
+    )

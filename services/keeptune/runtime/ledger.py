@@ -1,0 +1,87 @@
+"""Answered requests: a repeated mutation gets its first answer, and happens once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from hashlib import blake2b
+from typing import TypeVar
+
+from google.protobuf.message import Message
+from sqlalchemy import Connection, bindparam, delete, insert, select
+
+from keeptune.runtime import micros
+from keeptune.runtime.errors import InvalidInput
+from keeptune.runtime.tables import requests
+
+M = TypeVar("M", bound=Message)
+
+KEPT = timedelta(days=7)
+_CHUNK = 1000
+
+_find = select(requests.c.fingerprint, requests.c.response).where(
+    requests.c.request_id == bindparam("request_id")
+)
+_add = insert(requests)
+_expired = (
+    select(requests.c.request_id)
+    .where(requests.c.time < bindparam("before"))
+    .limit(_CHUNK)
+    .scalar_subquery()
+)
+
+
+def mutate(
+    connection: Connection,
+    *,
+    request_id: str,
+    method: str,
+    request: Message,
+    response_type: type[M],
+    fn: Callable[[], M],
+) -> M:
+    """Does `fn` once for each request_id, in the caller's transaction.
+
+    The same request_id with the same request gets the stored first answer for 7 days; with
+    another method or request it is InvalidInput. Without a request_id nothing is replayed. An
+    exception of `fn` is not stored, so a failed request may be tried again.
+    """
+    if not request_id:
+        return fn()
+    mark = fingerprint(method, request)
+    found = connection.execute(_find, {"request_id": request_id}).one_or_none()
+    if found is not None:
+        if found.fingerprint != mark:
+            raise InvalidInput(
+                field="request_id",
+                problem=f"{request_id!r} was used for another request",
+                fix="use a new request_id for each request, the same one only to repeat it",
+                reason="REQUEST_ID_REUSED",
+            )
+        return response_type.FromString(found.response)
+    answer = fn()
+    connection.execute(
+        _add,
+        {
+            "request_id": request_id,
+            "fingerprint": mark,
+            "response": answer.SerializeToString(),
+            "time": micros.now(connection),
+        },
+    )
+    return answer
+
+
+def fingerprint(method: str, request: Message) -> bytes:
+    """16 bytes that differ when the method or anything in the request does."""
+    digest = blake2b(method.encode(), digest_size=16)
+    digest.update(b"\0")
+    digest.update(request.SerializeToString(deterministic=True))
+    return digest.digest()
+
+
+def expire(connection: Connection) -> int:
+    """Deletes up to 1000 answers older than 7 days; how many there were."""
+    before = micros.now(connection) - micros.of_duration(KEPT)
+    gone = delete(requests).where(requests.c.request_id.in_(_expired))
+    return connection.execute(gone, {"before": before}).rowcount
