@@ -102,9 +102,9 @@ def check_dataset(
     feature_names: tuple[str, ...] = (),
     field: str = "dataset",
 ) -> None:
-    """That the source exists, has the format, and has the columns; reads no rows. Blocks."""
+    """That the source exists, is of its format, has the columns; looks at no values. Blocks."""
     columns = _open(dataset, artifacts, types_pb2.TASK_CLASSIFICATION, field)
-    features, target = _choose(dataset, columns, feature_names, field)
+    features, _ = _choose(dataset, columns, feature_names, field)
     for name in features:
         columns.require(name, f"{field}.feature_columns")
     for name in dataset.slice_columns:
