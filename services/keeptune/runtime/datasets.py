@@ -62,12 +62,13 @@ def read_dataset(
     *,
     task: types_pb2.Task.ValueType = types_pb2.TASK_CLASSIFICATION,
     feature_names: tuple[str, ...] = (),
+    allow_missing: bool = False,
     field: str = "dataset",
 ) -> Table:
     """All rows, checked: nothing missing, nothing infinite, at least one row.
 
     Labels are text (`str` of an integer). `feature_names` stand in for `feature_columns` when the
-    dataset names none. `field` is the dataset's path in the request, for errors. Blocks: call it
+    dataset names none. With `allow_missing` features may be NaN, targets never. `field` is the dataset's path in the request, for errors. Blocks: call it
     in a thread or a worker process.
     """
     columns = _open(dataset, artifacts, task, field)
@@ -75,7 +76,7 @@ def read_dataset(
     raw = _flat(columns, target, f"{field}.target_column")
     if len(raw) == 0:
         raise InvalidInput(field=field, problem="has no rows", fix="give at least one row")
-    x, names = _features(columns, features, field)
+    x, names = _features(columns, features, field, allow_missing)
     y: NDArray[np.generic]
     if task == types_pb2.TASK_REGRESSION:
         y = _numbers(raw, target, f"{field}.target_column", np.float64)
@@ -185,7 +186,7 @@ def _choose(
 
 
 def _features(
-    columns: Columns, names: list[str], field: str
+    columns: Columns, names: list[str], field: str, allow_missing: bool
 ) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     where = f"{field}.feature_columns"
     if not names:
@@ -194,9 +195,12 @@ def _features(
         )
     first = columns.read(names[0], where)
     if len(names) == 1 and first.ndim > 1:
-        x = _numbers(first, names[0], where, np.float32)
+        x = _numbers(first, names[0], where, np.float32, allow_missing)
         return (x[:, np.newaxis] if x.ndim == 3 else x), ()
-    parts = [_numbers(_flat(columns, name, where), name, where, np.float32) for name in names]
+    parts = [
+        _numbers(_flat(columns, name, where), name, where, np.float32, allow_missing)
+        for name in names
+    ]
     sizes = {len(part) for part in parts}
     if len(sizes) > 1:
         raise InvalidInput(
@@ -220,7 +224,13 @@ def _flat(columns: Columns, name: str, field: str) -> NDArray[np.generic]:
     return values
 
 
-def _numbers(values: NDArray[np.generic], name: str, field: str, dtype: type[F]) -> NDArray[F]:
+def _numbers(
+    values: NDArray[np.generic],
+    name: str,
+    field: str,
+    dtype: type[F],
+    allow_missing: bool = False,
+) -> NDArray[F]:
     if values.dtype.kind == "O" and all(value is None for value in values):
         values = np.full(len(values), np.nan)
     if values.dtype.kind not in "biuf":
@@ -231,7 +241,10 @@ def _numbers(values: NDArray[np.generic], name: str, field: str, dtype: type[F])
         )
     with np.errstate(over="ignore"):
         numbers = values.astype(dtype)
-    _refuse(~np.isfinite(numbers), "is missing or not finite", name, field)
+    if allow_missing:
+        _refuse(np.isinf(numbers), "is infinite", name, field)
+    else:
+        _refuse(~np.isfinite(numbers), "is missing or not finite", name, field)
     return numbers
 
 
