@@ -32,6 +32,11 @@ INSTALLED = {
 }
 # Copied onto the serving host, where they run in an environment of their own.
 ON_THE_SERVING_HOST = ("agent/keeptune/agent/shim",)
+# Shared by the two services that read datasets, and imported by nobody else.
+FOR_DATASETS = {
+    "services/keeptune/runtime/columns.py": "pyarrow",
+    "services/keeptune/runtime/datasets.py": "pyarrow",
+}
 THIS_DISTRIBUTION = "keeptune"
 
 
@@ -68,9 +73,16 @@ def test_a_role_installs_what_it_imports(part: str, extras: list[str]) -> None:
     for path, module in imported(ROOT / part):
         if module in sys.stdlib_module_names or module in ("keeptune", "buf"):
             continue
+        if FOR_DATASETS.get(str(path.relative_to(ROOT))) == module:
+            continue
         if not installed & {canonicalize_name(name) for name in providers.get(module, [])}:
             missing[module] = str(path.relative_to(ROOT))
     assert not missing, f"not among the dependencies of {extras or 'the client'}"
+
+
+@pytest.mark.parametrize("role", ["training", "evaluation"])
+def test_who_reads_datasets_has_what_it_takes(role: str) -> None:
+    assert set(FOR_DATASETS.values()) <= requirements([role])
 
 
 def test_an_agent_has_no_heavy_dependency() -> None:
