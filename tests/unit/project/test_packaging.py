@@ -65,13 +65,17 @@ def imported(folder: Path) -> Iterator[tuple[Path, str]]:
                 yield path, node.module.partition(".")[0]
 
 
-@pytest.mark.parametrize(("part", "extras"), INSTALLED.items())
+@pytest.mark.parametrize(
+    ("part", "extras"),
+    [*INSTALLED.items(), ("tests", ["all", "dev"])],
+    ids=lambda value: str(value),
+)
 def test_a_role_installs_what_it_imports(part: str, extras: list[str]) -> None:
     providers = packages_distributions()
     installed = requirements(extras)
     missing = {}
     for path, module in imported(ROOT / part):
-        if module in sys.stdlib_module_names or module in ("keeptune", "buf"):
+        if module in sys.stdlib_module_names or module in ("keeptune", "buf", "tests"):
             continue
         if FOR_DATASETS.get(str(path.relative_to(ROOT))) == module:
             continue
