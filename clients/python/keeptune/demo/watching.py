@@ -1,0 +1,151 @@
+"""What the services and the agent say, as it happens, written into the timeline.
+
+Each follower resumes after the last revision it saw when its service is away for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import grpc
+
+from keeptune.runtime.channel import calling
+from keeptune.runtime.errors import KeeptuneError
+from keeptune.v1 import (
+    agent_pb2,
+    agent_pb2_grpc,
+    retuning_pb2,
+    retuning_pb2_grpc,
+    search_pb2,
+    search_pb2_grpc,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from keeptune.demo.timeline import Timeline
+
+    Clock = Callable[[], float]
+
+_PAUSE_SECONDS = 0.5
+_FINISHED = (search_pb2.TRIAL_STATE_COMPLETED, search_pb2.TRIAL_STATE_PRUNED)
+
+
+@dataclass
+class View:
+    """The newest that was heard, for the screen."""
+
+    retune: retuning_pb2.Retune = field(default_factory=retuning_pb2.Retune)
+    retunes: dict[str, retuning_pb2.Retune] = field(default_factory=dict)
+    signals: list[str] = field(default_factory=list)
+    studies: dict[str, search_pb2.Study] = field(default_factory=dict)
+    agent: agent_pb2.AgentStatus = field(default_factory=agent_pb2.AgentStatus)
+
+    def ended(self, name: str) -> bool:
+        found = self.retunes.get(name)
+        return found is not None and found.HasField("end_time")
+
+
+class Watcher:
+    """Follows a control plane and an agent until cancelled."""
+
+    def __init__(
+        self,
+        *,
+        retuning: grpc.aio.Channel,
+        search: grpc.aio.Channel,
+        agent: grpc.aio.Channel,
+        policy: str,
+        timeline: Timeline,
+        clock: Clock,
+    ) -> None:
+        self.view = View()
+        self._retuning = retuning_pb2_grpc.RetuningServiceStub(retuning)
+        self._search = search_pb2_grpc.SearchServiceStub(search)
+        self._agent = agent_pb2_grpc.AgentServiceStub(agent)
+        self._policy = policy
+        self._timeline = timeline
+        self._clock = clock
+        self._revisions = {"retunes": 0, "signals": 0}
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_persist(self._follow_retunes))
+            group.create_task(_persist(self._follow_signals))
+            group.create_task(_persist(self._poll_agent))
+            following: set[str] = set()
+            while True:
+                study = self.view.retune.study
+                if study and study not in following:
+                    following.add(study)
+                    group.create_task(_persist(lambda study=study: self._follow_study(study)))
+                await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _follow_retunes(self) -> None:
+        call = self._retuning.WatchRetunes(
+            retuning_pb2.WatchRetunesRequest(
+                policy=self._policy, revision=self._revisions["retunes"]
+            )
+        )
+        async for event in call:
+            self._revisions["retunes"] = event.revision
+            before = self.view.retunes.get(event.retune.name)
+            self.view.retunes[event.retune.name] = event.retune
+            self.view.retune = event.retune
+            if before is None or before.state != event.retune.state:
+                state = retuning_pb2.RetuneState.Name(event.retune.state)
+                self._timeline.note(
+                    self._clock(),
+                    "retune",
+                    f"{event.retune.name} {state.removeprefix('RETUNE_STATE_')}: "
+                    f"{event.retune.reason}",
+                )
+
+    async def _follow_signals(self) -> None:
+        call = self._agent.WatchSignals(
+            agent_pb2.WatchSignalsRequest(revision=self._revisions["signals"])
+        )
+        async for event in call:
+            self._revisions["signals"] = event.revision
+            if event.signal.id in self.view.signals:
+                continue
+            self.view.signals.append(event.signal.id)
+            self._timeline.signals.append(self._clock())
+            self._timeline.note(self._clock(), "signal", event.signal.summary)
+
+    async def _follow_study(self, name: str) -> None:
+        trials = self._timeline.trials.setdefault(name, [])
+        finished: set[str] = set()
+        call = self._search.WatchStudy(search_pb2.WatchStudyRequest(study=name))
+        async for event in call:
+            match event.WhichOneof("event"):
+                case "study":
+                    self.view.studies[name] = event.study
+                case "trial" if event.trial.state in _FINISHED:
+                    if event.trial.name not in finished:
+                        finished.add(event.trial.name)
+                        values = list(event.trial.final_measurement.metrics.values())
+                        metric = event.trial.final_measurement.metrics.get("accuracy")
+                        value = metric if metric is not None else (values or [float("nan")])[0]
+                        trials.append((self._clock(), value))
+                case _:
+                    pass
+
+    async def _poll_agent(self) -> None:
+        while True:
+            self.view.agent = await calling(self._agent.GetStatus(agent_pb2.GetStatusRequest()))
+            self._timeline.agent_rss_mb.append(self.view.agent.info.agent_rss_bytes / 1e6)
+            for model in self.view.agent.models:
+                self._timeline.drift_levels.append((self._clock(), model.statistics.drift_level))
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+
+async def _persist(follow: Callable[[], Awaitable[None]]) -> None:
+    """Again after every break: the other side may be restarting."""
+    while True:
+        with contextlib.suppress(KeeptuneError, grpc.RpcError):
+            await follow()
+        await asyncio.sleep(_PAUSE_SECONDS)
