@@ -86,6 +86,11 @@ class ArtifactStore:
         self._url = url
         self._is_local = isinstance(self._fs, LocalFileSystem)
 
+    @property
+    def url(self) -> str:
+        """What another process opens the same store by."""
+        return self._url
+
     async def put_bytes(self, data: bytes, *, media_type: str, filename: str = "") -> Artifact:
         return await asyncio.to_thread(
             self.put_bytes_sync, data, media_type=media_type, filename=filename
