@@ -10,15 +10,16 @@ same classes back (`from_rpc_error`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import ClassVar, Self, cast
 
-import grpc
-from google.protobuf.any_pb2 import Any as AnyProto
 import google.rpc.error_details_pb2 as error_details_pb2
 import google.rpc.status_pb2 as status_pb2
+import grpc
+from google.protobuf.any_pb2 import Any as AnyProto
 
 DOMAIN = "keeptune"
 _STATUS_TRAILER = "grpc-status-details-bin"
@@ -295,6 +296,15 @@ def from_rpc_error(error: grpc.RpcError) -> KeeptuneError:
         if key == _STATUS_TRAILER and isinstance(value, bytes):
             return from_status(status_pb2.Status.FromString(value))
     return from_status(status_pb2.Status(code=_CODE_NUMBERS[code], message=message))
+
+
+@contextmanager
+def typed_errors() -> Iterator[None]:
+    """Turns the gRPC errors of the calls inside the block into keeptune's own."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise from_rpc_error(error) from error
 
 
 def status_trailers(status: status_pb2.Status) -> tuple[tuple[str, bytes], ...]:
