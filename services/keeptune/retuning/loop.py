@@ -87,7 +87,7 @@ class Loop:
         if self._clock.monotonic() < pace.not_before:
             work.close()  # type: ignore[attr-defined]
             return
-        with bound(retune=name) if name.startswith("retunes/") else bound(policy=name):
+        with bound(retune=name if name.startswith("retunes/") else None):
             try:
                 calm = await work  # type: ignore[misc]
             except Conflict:
@@ -155,6 +155,7 @@ class Loop:
     async def _sync(self, record: Record[Policy]) -> bool:
         """Brings the registry's model in line with a policy that changed."""
         generation = record.doc.generation
+        problem = ""
         try:
             await steps.sync_model(
                 specs.parse_spec(record.doc.spec),
@@ -162,10 +163,7 @@ class Loop:
                 request_id=f"{record.name}/{generation}",
             )
         except KeeptuneError as error:
-            await self._database.run(
-                lambda c: store.mark_synced(c, record.name, generation, error.message)
-            )
-            log.warning("the model is not in line with its policy yet", error=error.message)
-            return False
-        await self._database.run(lambda c: store.mark_synced(c, record.name, generation, ""))
-        return True
+            problem = error.message
+            log.warning("the model is not in line with its policy yet", error=problem)
+        await self._database.run(lambda c: store.mark_synced(c, record.name, generation, problem))
+        return not problem

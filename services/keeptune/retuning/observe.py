@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from keeptune.retuning.decide import Progress, Seen, World
 from keeptune.retuning.model import RetuneState
 from keeptune.retuning.peers import Made
-from keeptune.runtime.channel import calling
+from keeptune.runtime.calls import calling
 from keeptune.runtime.errors import NotFound
 from keeptune.v1 import deployment_pb2, evaluation_pb2, training_pb2
 

@@ -12,7 +12,7 @@ from keeptune.retuning import admission, convert, store
 from keeptune.retuning import spec as specs
 from keeptune.retuning.model import Policy, RetuneState, Trigger
 from keeptune.runtime import names
-from keeptune.runtime.channel import calling
+from keeptune.runtime.calls import calling
 from keeptune.runtime.convert import to_duration
 from keeptune.runtime.errors import (
     FailedPrecondition,
@@ -26,6 +26,7 @@ from keeptune.v1 import deployment_pb2, retuning_pb2, retuning_pb2_grpc, trainin
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from typing import Any
 
     import grpc.aio
     from sqlalchemy import Connection
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
     from keeptune.runtime.clock import Clock
     from keeptune.runtime.db import Database
     from keeptune.runtime.records import Record
+
+    ServicerContext = grpc.aio.ServicerContext[Any, Any]
+
+# How long a check may wait for a service that is away; the request itself can do without.
+_CHECK_SECONDS = 3.0
 
 _DECISIONS = {
     a: retuning_pb2.RequestDecision.Value(f"REQUEST_DECISION_{a.value}")
@@ -61,7 +67,7 @@ class RetuningServicer(retuning_pb2_grpc.RetuningServiceServicer):
     # --- policies ---
 
     async def ApplyPolicy(
-        self, request: retuning_pb2.ApplyPolicyRequest, context: grpc.aio.ServicerContext
+        self, request: retuning_pb2.ApplyPolicyRequest, context: ServicerContext
     ) -> retuning_pb2.Policy:
         name = names.policy_name(request.policy_id)
         wanted = specs.with_defaults(request.policy)
@@ -153,7 +159,9 @@ class RetuningServicer(retuning_pb2_grpc.RetuningServiceServicer):
         """The version that should serve; "" = none, None = the registry cannot be asked now."""
         try:
             found = await calling(
-                self._peers.deployment.GetModel(deployment_pb2.GetModelRequest(name=model))
+                self._peers.deployment.GetModel(
+                    deployment_pb2.GetModelRequest(name=model), timeout=_CHECK_SECONDS
+                )
             )
         except NotFound:
             return ""
@@ -161,16 +169,16 @@ class RetuningServicer(retuning_pb2_grpc.RetuningServiceServicer):
             if error.retryable:
                 return None
             raise
-        return found.champion
+        return str(found.champion)
 
     async def GetPolicy(
-        self, request: retuning_pb2.GetPolicyRequest, context: grpc.aio.ServicerContext
+        self, request: retuning_pb2.GetPolicyRequest, context: ServicerContext
     ) -> retuning_pb2.Policy:
         record = await self._database.read(lambda c: store.policies.get(c, request.name))
         return convert.policy_message(record)
 
     async def ListPolicies(
-        self, request: retuning_pb2.ListPoliciesRequest, context: grpc.aio.ServicerContext
+        self, request: retuning_pb2.ListPoliciesRequest, context: ServicerContext
     ) -> retuning_pb2.ListPoliciesResponse:
         page = await self._database.read(
             lambda c: store.policies.list(
@@ -187,7 +195,7 @@ class RetuningServicer(retuning_pb2_grpc.RetuningServiceServicer):
         )
 
     async def DeletePolicy(
-        self, request: retuning_pb2.DeletePolicyRequest, context: grpc.aio.ServicerContext
+        self, request: retuning_pb2.DeletePolicyRequest, context: ServicerContext
     ) -> empty_pb2.Empty:
         def delete(c: Connection) -> empty_pb2.Empty:
             running = store.open_retune(c, request.name)
@@ -213,7 +221,7 @@ class RetuningServicer(retuning_pb2_grpc.RetuningServiceServicer):
     # --- retunes ---
 
     async def RequestRetune(
-        self, request: retuning_pb2.RequestRetuneRequest, context: grpc.aio.ServicerContext
+        self, request: retuning_pb2.RequestRetuneRequest, context: ServicerContext
     ) -> retuning_pb2.RequestRetuneResponse:
         policy = await self._database.read(lambda c: _target(c, request))
         champion = await self._champion(policy.doc.model)
@@ -280,13 +288,13 @@ class RetuningServicer(retuning_pb2_grpc.RetuningServiceServicer):
         return response
 
     async def GetRetune(
-        self, request: retuning_pb2.GetRetuneRequest, context: grpc.aio.ServicerContext
+        self, request: retuning_pb2.GetRetuneRequest, context: ServicerContext
     ) -> retuning_pb2.Retune:
         record = await self._database.read(lambda c: store.retunes.get(c, request.name))
         return convert.retune_message(record)
 
     async def ListRetunes(
-        self, request: retuning_pb2.ListRetunesRequest, context: grpc.aio.ServicerContext
+        self, request: retuning_pb2.ListRetunesRequest, context: ServicerContext
     ) -> retuning_pb2.ListRetunesResponse:
         page = await self._database.read(
             lambda c: store.retunes.list(
@@ -303,7 +311,7 @@ class RetuningServicer(retuning_pb2_grpc.RetuningServiceServicer):
         )
 
     async def WatchRetunes(
-        self, request: retuning_pb2.WatchRetunesRequest, context: grpc.aio.ServicerContext
+        self, request: retuning_pb2.WatchRetunesRequest, context: ServicerContext
     ) -> AsyncIterator[retuning_pb2.WatchRetunesResponse]:
         async for event in Events.watch(self._database, "retunes", request.revision):
             record = store.retunes.from_event(event)
@@ -314,7 +322,7 @@ class RetuningServicer(retuning_pb2_grpc.RetuningServiceServicer):
             )
 
     async def ApproveRetune(
-        self, request: retuning_pb2.ApproveRetuneRequest, context: grpc.aio.ServicerContext
+        self, request: retuning_pb2.ApproveRetuneRequest, context: ServicerContext
     ) -> retuning_pb2.Retune:
         def approve(c: Connection) -> retuning_pb2.Retune:
             record = store.retunes.get(c, request.name)
@@ -329,7 +337,7 @@ class RetuningServicer(retuning_pb2_grpc.RetuningServiceServicer):
         return await self._mutate_retune("ApproveRetune", request, approve)
 
     async def CancelRetune(
-        self, request: retuning_pb2.CancelRetuneRequest, context: grpc.aio.ServicerContext
+        self, request: retuning_pb2.CancelRetuneRequest, context: ServicerContext
     ) -> retuning_pb2.Retune:
         def cancel(c: Connection) -> retuning_pb2.Retune:
             record = store.retunes.get(c, request.name)

@@ -7,7 +7,7 @@ from datetime import timedelta
 from google.protobuf import json_format
 
 from keeptune.retuning.decide import Rules
-from keeptune.runtime.convert import from_duration, to_duration
+from keeptune.runtime.convert import from_duration
 from keeptune.v1 import evaluation_pb2, retuning_pb2, types_pb2
 
 # display_name of the held-out share of fresh data; gate rules may name it.
@@ -24,7 +24,7 @@ def with_defaults(policy: retuning_pb2.Policy) -> retuning_pb2.Policy:
     full = retuning_pb2.Policy()
     full.CopyFrom(policy)
     for output_only in ("metadata", "last_retune"):
-        full.ClearField(output_only)  # type: ignore[arg-type]
+        full.ClearField(output_only)
     if not full.search.budget.max_trials and not full.search.budget.HasField("max_duration"):
         full.search.budget.max_trials = _TRIALS
     if not full.search.pruning.WhichOneof("rule"):
@@ -37,16 +37,16 @@ def with_defaults(policy: retuning_pb2.Policy) -> retuning_pb2.Policy:
     if fresh.enabled:
         fresh.min_rows = fresh.min_rows or _FRESH_ROWS
         if from_duration(fresh.max_wait) is None:
-            fresh.max_wait.CopyFrom(to_duration(_FRESH_WAIT))
+            fresh.max_wait.FromTimedelta(_FRESH_WAIT)
         # Fresh data is made of captures: wanting it is allowing them.
         full.monitoring.capture.enabled = True
     if not full.HasField("cooldown"):
-        full.cooldown.CopyFrom(to_duration(_COOLDOWN))
+        full.cooldown.FromTimedelta(_COOLDOWN)
     return full
 
 
-def _default_rule(task: types_pb2.Task) -> evaluation_pb2.GateRule:
-    if task == types_pb2.TASK_REGRESSION:
+def _default_rule(task: int) -> evaluation_pb2.GateRule:
+    if task == int(types_pb2.TASK_REGRESSION):
         return evaluation_pb2.GateRule(metric="rmse", max_relative_regression=0.05)
     return evaluation_pb2.GateRule(metric="accuracy", max_regression=0.02)
 

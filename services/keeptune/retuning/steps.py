@@ -15,7 +15,7 @@ from keeptune.retuning.decide import Step
 from keeptune.retuning.model import Fresh, Trigger
 from keeptune.retuning.peers import Made
 from keeptune.retuning.spec import RECENT, gate_for, parse_spec
-from keeptune.runtime.channel import calling
+from keeptune.runtime.calls import calling
 from keeptune.runtime.convert import to_timestamp
 from keeptune.runtime.errors import AlreadyExists, FailedPrecondition, NotFound
 from keeptune.v1 import (
@@ -58,7 +58,7 @@ async def sync_model(policy: retuning_pb2.Policy, peers: Peers, *, request_id: s
             )
         except AlreadyExists:
             return await sync_model(policy, peers, request_id=request_id)
-        return model.champion
+        return str(model.champion)
     wanted.name = model.name
     model = await calling(
         peers.deployment.UpdateModel(
@@ -69,7 +69,7 @@ async def sync_model(policy: retuning_pb2.Policy, peers: Peers, *, request_id: s
             )
         )
     )
-    return model.champion
+    return str(model.champion)
 
 
 async def _prepare_model(made: Made, retune: Retune, peers: Peers) -> Retune:

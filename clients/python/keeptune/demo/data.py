@@ -9,7 +9,7 @@ captured and learned from), and what is served afterwards, which no version has 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
@@ -82,7 +82,7 @@ class Camera:
 
     def look(self, images: Images, rng: np.random.Generator) -> Images:
         """Images [n, 1, 8, 8], grey levels 0 to 16, as the camera gives them."""
-        seen = images
+        seen: NDArray[np.floating[Any]] = images
         if self.blur or any(self.shift):
             seen = ndimage.gaussian_filter(seen, (0, 0, self.blur, self.blur))
             seen = ndimage.shift(seen, (0, 0, *self.shift), order=1, mode="constant")

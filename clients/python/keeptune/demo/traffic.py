@@ -17,7 +17,7 @@ from tritonclient.utils import InferenceServerException
 
 from keeptune.demo.data import Camera
 from keeptune.demo.timeline import Request
-from keeptune.runtime.channel import calling
+from keeptune.runtime.calls import calling
 from keeptune.runtime.errors import KeeptuneError
 from keeptune.v1 import agent_pb2, agent_pb2_grpc
 

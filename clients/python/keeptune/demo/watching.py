@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import grpc
 
-from keeptune.runtime.channel import calling
+from keeptune.runtime.calls import calling
 from keeptune.runtime.errors import KeeptuneError
 from keeptune.v1 import (
     agent_pb2,
@@ -81,7 +82,7 @@ class Watcher:
                 study = self.view.retune.study
                 if study and study not in following:
                     following.add(study)
-                    group.create_task(_persist(lambda study=study: self._follow_study(study)))
+                    group.create_task(_persist(partial(self._follow_study, study)))
                 await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _follow_retunes(self) -> None:
