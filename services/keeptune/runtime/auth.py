@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -30,6 +31,19 @@ class Role(StrEnum):
     AGENT = "agent"
     VIEWER = "viewer"
 
+
+@dataclass(frozen=True)
+class Caller:
+    """Who makes a call. `subject` is the resource that the token stands for, e.g. `hosts/x`."""
+
+    role: Role
+    subject: str = ""
+
+
+# Knows the callers behind tokens that stand in no file; None for a token that it does not know.
+TokenSource = Callable[[str], Caller | None]
+
+_current: ContextVar[Caller] = ContextVar("keeptune_caller")
 
 # The methods, by their short names, that a role may call besides reading.
 Grants = Mapping[Role, Collection[str]]
@@ -70,6 +84,7 @@ class Tokens:
 
     def __init__(self, roles: Mapping[str, Role]) -> None:
         self._roles = {_digest(token): role for token, role in roles.items()}
+        self._sources: list[TokenSource] = []
 
     @classmethod
     def load_or_create(cls, path: Path) -> Tokens:
@@ -78,8 +93,12 @@ class Tokens:
             _create(path)
         return cls({token: role for role, token in _read(path)})
 
-    def role_of(self, header: str | None) -> Role:
-        """The role behind an `authorization` header; Unauthenticated for none or a wrong one."""
+    def accept(self, source: TokenSource) -> None:
+        """Asks `source` about tokens that the file does not have."""
+        self._sources.append(source)
+
+    def caller_of(self, header: str | None) -> Caller:
+        """Who is behind an `authorization` header; Unauthenticated for none or a wrong one."""
         if not header or not header.startswith(_SCHEME):
             raise Unauthenticated(
                 "the call shows no token",
@@ -87,14 +106,29 @@ class Tokens:
                 "tokens in the file `credentials`",
                 reason="TOKEN_MISSING",
             )
-        role = self._roles.get(_digest(header[len(_SCHEME) :]))
-        if role is None:
-            raise Unauthenticated(
-                "the token is not known here",
-                fix="use a token of this server's tokens file",
-                reason="TOKEN_UNKNOWN",
-            )
-        return role
+        token = header[len(_SCHEME) :]
+        role = self._roles.get(_digest(token))
+        if role is not None:
+            return Caller(role)
+        for source in self._sources:
+            caller = source(token)
+            if caller is not None:
+                return caller
+        raise Unauthenticated(
+            "the token is not known here",
+            fix="use a token of this server's tokens file",
+            reason="TOKEN_UNKNOWN",
+        )
+
+
+def current_caller() -> Caller:
+    """Who makes the call that is being answered; LookupError outside of one that shows a token."""
+    return _current.get()
+
+
+def note_caller(caller: Caller) -> None:
+    """Remembers, until the call ends, who makes it."""
+    _current.set(caller)
 
 
 def bearer(token: str) -> tuple[str, str]:

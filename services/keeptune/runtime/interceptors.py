@@ -10,7 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Mapping,
+)
 from contextlib import AbstractContextManager
 from time import perf_counter
 from types import TracebackType
@@ -22,7 +29,7 @@ from opentelemetry import trace
 from structlog.contextvars import bind_contextvars
 
 from keeptune.runtime import telemetry
-from keeptune.runtime.auth import HEADER, Grants, Tokens, allowed_roles, denied
+from keeptune.runtime.auth import HEADER, Grants, Tokens, allowed_roles, denied, note_caller
 from keeptune.runtime.errors import (
     Internal,
     KeeptuneError,
@@ -48,11 +55,20 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Everything that surrounds a call; `grants` by full service name."""
+    """Everything that surrounds a call.
 
-    def __init__(self, tokens: Tokens, grants: Mapping[str, Grants]) -> None:
+    `grants` by full service name; `open_methods` are the full names of methods without a token.
+    """
+
+    def __init__(
+        self,
+        tokens: Tokens,
+        grants: Mapping[str, Grants],
+        open_methods: Collection[str] = (),
+    ) -> None:
         self._tokens = tokens
         self._grants = grants
+        self._open_methods = frozenset(open_methods)
         self._traced = telemetry.tracing_is_wanted()
         self._handlers: dict[str, Handler] = {}
         self._streams: set[asyncio.Task[Any]] = set()
@@ -79,7 +95,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return wrapped
 
     def _wrap(self, name: str, handler: Handler) -> Handler:
-        method = _Method(name, handler, self._tokens, self._grants, traced=self._traced)
+        is_open = name in self._open_methods or name.startswith(_OPEN_SERVICE)
+        tokens = None if is_open else self._tokens
+        method = _Method(name, handler, tokens, self._grants, traced=self._traced)
         prepare: Any = method.stream if handler.request_streaming else method.message
         inner: Any = (
             (handler.stream_stream if handler.request_streaming else handler.unary_stream)
@@ -130,7 +148,7 @@ class _Method:
         self,
         name: str,
         handler: Handler,
-        tokens: Tokens,
+        tokens: Tokens | None,
         grants: Mapping[str, Grants],
         *,
         traced: bool,
@@ -146,15 +164,16 @@ class _Method:
             "stream_stream": "bidi_stream",
         }
         self.metrics = telemetry.MethodMetrics(name, names[kind])
-        self._tokens = None if name.startswith(_OPEN_SERVICE) else tokens
+        self._tokens = tokens
         self._allowed = allowed_roles(name, grants.get(service, {}))
 
     def authorize(self, context: ServicerContext) -> None:
         if self._tokens is None:
             return
-        role = self._tokens.role_of(_first(context, HEADER))
-        if role not in self._allowed:
-            raise denied(role, self.name, self._allowed)
+        caller = self._tokens.caller_of(_first(context, HEADER))
+        if caller.role not in self._allowed:
+            raise denied(caller.role, self.name, self._allowed)
+        note_caller(caller)
 
     def message(self, request: Any) -> Any:
         validate(request)

@@ -24,19 +24,13 @@ def manifest(version: deployment_pb2.ModelVersion) -> bytes:
         "name": version.name,
         "onnx": _artifact(version.onnx),
         "reference_profile": (
-            _artifact(version.reference_profile)
-            if version.HasField("reference_profile")
-            else None
+            _artifact(version.reference_profile) if version.HasField("reference_profile") else None
         ),
-        "signature": json_format.MessageToDict(
-            version.signature, preserving_proto_field_name=True
-        ),
+        "signature": json_format.MessageToDict(version.signature, preserving_proto_field_name=True),
         "max_batch_size": version.max_batch_size,
         "instance_count": version.instance_count,
     }
-    return json.dumps(
-        content, sort_keys=True, separators=(",", ":"), ensure_ascii=False
-    ).encode()
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def _artifact(artifact: types_pb2.Artifact) -> dict[str, Any]:

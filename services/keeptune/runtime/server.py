@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha import reflection
 
 from keeptune.runtime import telemetry
 from keeptune.runtime.addresses import Address, parse_address
-from keeptune.runtime.auth import Grants, Tokens
+from keeptune.runtime.auth import Grants, Tokens, TokenSource
 from keeptune.runtime.channel import Endpoint
 from keeptune.runtime.clock import Clock
 from keeptune.runtime.config import ServerSettings, TlsSettings
@@ -73,6 +73,8 @@ class Program:
 
     `servicers` are (add function, servicer, full service name such as
     `keeptune.v1.SearchService`); `grants` adds to what roles may call (see `auth`).
+    `open_methods`, such as `/keeptune.v1.AgentLink/Enroll`, check their callers themselves;
+    `token_source` knows the tokens that the program gives out.
     """
 
     name: str
@@ -80,6 +82,8 @@ class Program:
     background: Sequence[Loop] = ()
     close: Callable[[], Awaitable[None]] | None = None
     grants: Grants = field(default_factory=dict)
+    open_methods: Collection[str] = ()
+    token_source: TokenSource | None = None
 
 
 class Server:
@@ -98,8 +102,13 @@ class Server:
                 reason="TLS_REQUIRED",
             )
         services = {name: program for program in programs for _, _, name in program.servicers}
+        for program in programs:
+            if program.token_source is not None:
+                tokens.accept(program.token_source)
         self._calls = CallInterceptor(
-            tokens, {name: program.grants for name, program in services.items()}
+            tokens,
+            {name: program.grants for name, program in services.items()},
+            [method for program in programs for method in program.open_methods],
         )
         self._server = grpc.aio.server(interceptors=[self._calls], options=_OPTIONS)
         for program in programs:
