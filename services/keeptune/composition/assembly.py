@@ -16,7 +16,7 @@ from keeptune.runtime import logging
 from keeptune.runtime.addresses import parse_address
 from keeptune.runtime.artifacts import ArtifactStore
 from keeptune.runtime.auth import ClientCredentials, Tokens
-from keeptune.runtime.channel import open_channel
+from keeptune.runtime.channel import Endpoint, open_channel
 from keeptune.runtime.clock import SystemClock
 from keeptune.runtime.config import Loaded, ServerSettings, Settings
 from keeptune.runtime.errors import Unavailable
@@ -93,12 +93,14 @@ async def run(
         server = server.model_copy(update={"listen": _settled(server.listen)})
     tokens_file = server.tokens_file or data_dir / CREDENTIALS_FILE
     tokens = Tokens.load_or_create(tokens_file)
+    find = _endpoints(configuration, server, tokens_file, together=together)
     context = Context(
         clock=SystemClock(),
         data_dir=data_dir,
         artifacts=ArtifactStore(platform.artifacts or (data_dir / "artifacts").as_uri()),
-        open_channel=_channels(configuration, server, tokens_file, together=together),
+        open_channel=_channels(find),
         rng=random.SystemRandom(),
+        find=find,
     )
     programs: list[Program] = []
     try:
@@ -121,20 +123,31 @@ def write_endpoint(data_dir: Path, address: str) -> None:
     draft.replace(path)
 
 
-def _channels(
+def _endpoints(
     configuration: Configuration, server: ServerSettings, tokens_file: Path, *, together: bool
-) -> Callable[[str], grpc.aio.Channel]:
+) -> Callable[[str], Endpoint]:
     services = configuration.services.value
+
+    def find(name: str) -> Endpoint:
+        target = server.listen if together else getattr(services, name)
+        credentials = ClientCredentials.from_file(services.tokens_file or tokens_file)
+        ca = services.ca or (server.tls.cert if together and server.tls else None)
+        return Endpoint(target, replace(credentials, ca=ca))
+
+    return find
+
+
+def _channels(find: Callable[[str], Endpoint]) -> Callable[[str], grpc.aio.Channel]:
     # Each program has one channel to each peer, however many stubs it makes.
     open_ones: dict[str, grpc.aio.Channel] = {}
 
     def channel(name: str) -> grpc.aio.Channel:
-        target = server.listen if together else getattr(services, name)
-        if target not in open_ones:
-            credentials = ClientCredentials.from_file(services.tokens_file or tokens_file)
-            ca = services.ca or (server.tls.cert if together and server.tls else None)
-            open_ones[target] = open_channel(target, credentials=replace(credentials, ca=ca))
-        return open_ones[target]
+        endpoint = find(name)
+        if endpoint.target not in open_ones:
+            open_ones[endpoint.target] = open_channel(
+                endpoint.target, credentials=endpoint.credentials
+            )
+        return open_ones[endpoint.target]
 
     return channel
 
