@@ -8,20 +8,22 @@ watchers resume from their last revision.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 
 from keeptune.runtime import telemetry
 from keeptune.runtime.addresses import parse_address
 from keeptune.runtime.auth import ClientCredentials, bearer
-from keeptune.runtime.errors import InvalidInput
+from keeptune.runtime.errors import InvalidInput, typed_errors
 from keeptune.runtime.logging import carried
 
 DEFAULT_TIMEOUT = 30.0
 MAX_MESSAGE_BYTES = 4 << 20
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,12 @@ def open_sync_channel(
         else grpc.insecure_channel(target, options=options)
     )
     return _SyncChannel(inner, _Preparation(credentials, timeout))
+
+
+async def calling(call: Awaitable[T]) -> T:
+    """Awaits a call of a stub; what fails is one of keeptune's own errors."""
+    with typed_errors():
+        return await call
 
 
 def _options(*, wait_for_ready: bool) -> Sequence[tuple[str, Any]]:

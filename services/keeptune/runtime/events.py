@@ -12,16 +12,36 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, insert, or_, select, true
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    true,
+    update,
+)
 
 from keeptune.runtime import micros
-from keeptune.runtime.db import Database
+from keeptune.runtime.errors import ResourceExhausted
 from keeptune.runtime.notify import touch
-from keeptune.runtime.tables import events
+from keeptune.runtime.tables import event_epoch, events
+
+if TYPE_CHECKING:
+    from keeptune.runtime.db import Database
 
 _PAGE = 500
 _POLL_SECONDS = 1.0
+_SETTLE_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -35,29 +55,80 @@ class Event:
     payload: bytes
 
 
+# SQLite has one writer, so that counting is enough. On PostgreSQL transactions commit in another
+# order than they count in, and a watcher that has seen 6 would miss a 5 committed later. There a
+# revision is its transaction's id and a number within it, and watchers read only below the oldest
+# transaction still running: nothing can appear there any more.
+_WITHIN_BITS = 20
+_ORDINAL = "keeptune_event_ordinal"
+
+
+def _shifted(transaction_id: ColumnElement[Any]) -> ColumnElement[int]:
+    lifted = (
+        cast(cast(transaction_id, Text), BigInteger) + select(event_epoch.c.shift).scalar_subquery()
+    )
+    return lifted * literal_column(str(1 << _WITHIN_BITS), BigInteger)
+
+
 _append = insert(events).returning(events.c.revision)
+_append_numbered = (
+    insert(events)
+    .values(revision=_shifted(func.pg_current_xact_id()) + bindparam("ordinal"))
+    .returning(events.c.revision)
+)
+_settled = events.c.revision < _shifted(func.pg_snapshot_xmin(func.pg_current_snapshot()))
+
+
+def begin(connection: Connection) -> None:
+    """On PostgreSQL, at the start of each transaction: its events are numbered from 0."""
+    connection.info[_ORDINAL] = 0
 
 
 def append_event(connection: Connection, stream: str, kind: str, payload: bytes) -> int:
     """Adds an event and tells its revision; watchers see it once the transaction is committed."""
     values = {"stream": stream, "kind": kind, "time": micros.now(connection), "payload": payload}
-    revision: int = connection.execute(_append, values).scalar_one()
     touch(stream)
+    if connection.dialect.name == "sqlite":
+        counted: int = connection.execute(_append, values).scalar_one()
+        return counted
+    ordinal = connection.info[_ORDINAL]
+    connection.info[_ORDINAL] = ordinal + 1
+    if ordinal >> _WITHIN_BITS:
+        raise ResourceExhausted(f"more than {1 << _WITHIN_BITS} events in one transaction")
+    revision: int = connection.execute(_append_numbered, values | {"ordinal": ordinal}).scalar_one()
     return revision
+
+
+def lift_epoch(connection: Connection) -> None:
+    """Makes sure that new revisions are above all there are, whatever server the data came from."""
+    if connection.dialect.name == "sqlite":
+        return
+    latest = connection.execute(select(func.max(events.c.revision))).scalar_one() or 0
+    current = cast(cast(func.pg_current_xact_id(), Text), BigInteger)
+    missing = (latest >> _WITHIN_BITS) + 1 - current
+    connection.execute(
+        update(event_epoch).values(shift=func.greatest(event_epoch.c.shift, missing))
+    )
 
 
 def read_events(connection: Connection, stream: str, after: int, limit: int = _PAGE) -> list[Event]:
     """Events of the stream and those below it with a revision above `after`, in order."""
-    rows = connection.execute(_after(stream, after).limit(limit))
+    query = (
+        select(events.c.revision, events.c.stream, events.c.kind, events.c.time, events.c.payload)
+        .where(events.c.revision > after, _within(stream), _readable(connection))
+        .order_by(events.c.revision)
+        .limit(limit)
+    )
     return [
         Event(row.revision, row.stream, row.kind, micros.to_datetime(row.time), row.payload)
-        for row in rows
+        for row in connection.execute(query)
     ]
 
 
 def latest_revision(connection: Connection) -> int:
     """The revision of the newest event; 0 when there is none."""
-    return connection.execute(select(func.max(events.c.revision))).scalar_one() or 0
+    newest = select(func.max(events.c.revision)).where(_readable(connection))
+    return connection.execute(newest).scalar_one() or 0
 
 
 class Events:
@@ -70,29 +141,32 @@ class Events:
         Own commits arrive at once, those of other replicas within a second.
         """
         with database.notifier.subscribe(stream) as news:
+            patience = _POLL_SECONDS
             while True:
                 news.clear()
                 found = await database.read(partial(read_events, stream=stream, after=after))
                 for event in found:
                     yield event
                     after = event.revision
-                if len(found) < _PAGE:
-                    await _wait(news)
+                if found:
+                    patience = _POLL_SECONDS
+                if len(found) < _PAGE and await _woken(news, patience):
+                    # What woke us may still be hidden behind an older transaction.
+                    patience = _SETTLE_SECONDS
+                else:
+                    patience = min(_POLL_SECONDS, patience * 2)
 
 
-async def _wait(news: asyncio.Event) -> None:
+async def _woken(news: asyncio.Event, patience: float) -> bool:
     try:
-        await asyncio.wait_for(news.wait(), _POLL_SECONDS)
+        await asyncio.wait_for(news.wait(), patience)
     except TimeoutError:
-        return
+        return False
+    return True
 
 
-def _after(stream: str, after: int) -> Select[tuple[int, str, str, int, bytes]]:
-    return (
-        select(events.c.revision, events.c.stream, events.c.kind, events.c.time, events.c.payload)
-        .where(events.c.revision > after, _within(stream))
-        .order_by(events.c.revision)
-    )
+def _readable(connection: Connection) -> ColumnElement[bool]:
+    return true() if connection.dialect.name == "sqlite" else _settled
 
 
 def _within(stream: str) -> ColumnElement[bool]:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.engine import URL
 
+from keeptune.runtime import events
 from keeptune.runtime.errors import Unavailable
 from keeptune.runtime.sql_errors import is_duplicate, is_lost_connection, is_race, translated
 
@@ -94,6 +95,7 @@ class PostgresEngine:
 
     def _attempt_write(self, fn: Callable[[Connection], T]) -> T:
         with self._write.connect() as connection:
+            events.begin(connection)
             result = fn(connection)
             try:
                 connection.commit()

@@ -57,6 +57,10 @@ events = Table(
     sqlite_autoincrement=True,
 )
 
+# PostgreSQL counts revisions by transaction ids (see `events`). A restored backup may meet a
+# server whose ids are lower; `shift` then lifts them above every revision there is.
+event_epoch = Table("event_epoch", base_metadata, Column("shift", BigInteger, nullable=False))
+
 requests = Table(
     "requests",
     base_metadata,

@@ -14,6 +14,8 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
+from keeptune.runtime import events
+
 if TYPE_CHECKING:
     from keeptune.runtime.db import Database
 
@@ -33,6 +35,7 @@ def _migrate(connection: Connection, location: Path | None) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
     _upgrade(connection, Path(__file__).parent, "alembic_version_runtime")
+    events.lift_epoch(connection)
     if location is not None:
         _upgrade(connection, location, "alembic_version")
 

@@ -40,7 +40,7 @@ def upgrade() -> None:
             "revision",
             sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
             primary_key=True,
-            autoincrement=True,
+            autoincrement=op.get_bind().dialect.name == "sqlite",
         ),
         sa.Column("stream", name, nullable=False),
         sa.Column("kind", sa.String(127), nullable=False),
@@ -49,6 +49,8 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("events_by_stream", "events", ["stream", "revision"])
+    epoch = op.create_table("event_epoch", sa.Column("shift", sa.BigInteger, nullable=False))
+    op.bulk_insert(epoch, [{"shift": 0}])
     op.create_table(
         "requests",
         sa.Column("request_id", name, primary_key=True),
@@ -60,5 +62,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("requests", "events", "records"):
+    for table in ("requests", "event_epoch", "events", "records"):
         op.drop_table(table)
