@@ -130,7 +130,7 @@ class TritonClient:
         request = pb.RepositoryModelLoadRequest(model_name=model)
         try:
             await self._call("RepositoryModelLoad", request, self._load_seconds, control=True)
-        except (Unavailable, DeadlineExceeded):
+        except (PermissionDenied, Unavailable, DeadlineExceeded):
             raise
         except KeeptuneError as error:
             raise ModelLoadFailed(

@@ -179,11 +179,23 @@ class ModelUpdater:
         try:
             await self._load(name, state.serving)
         except ModelLoadFailed as error:
-            ready = [v for v in await self.loaded(name) if v in state.versions]
-            if ready:
-                await self._serve(name, ready)
-            return Restored(name, tuple(ready), error.message)
+            sound = await self._without_refused(name, state)
+            try:
+                serving = await self._serve(name, sound) if sound else ()
+            except ModelLoadFailed:
+                serving = ()
+            return Restored(name, serving, error.message)
         return Restored(name, state.serving, "")
+
+    async def _without_refused(self, name: str, state: ModelState) -> list[int]:
+        """The versions to go on with after a failed load: those that Triton did not blame.
+
+        One refused version takes the others of its load with it, so they need not be ready.
+        """
+        entries = {entry.version: entry for entry in _of(await self._triton.index(), name)}
+        ready = [v for v in state.serving if v in entries and entries[v].ready]
+        unblamed = [v for v in state.serving if v in entries and not _is_refused(entries[v])]
+        return [v for v in ready or unblamed if v in state.versions]
 
     async def _serve(self, name: str, versions: Sequence[int]) -> tuple[int, ...]:
         await self._disk(lambda: self._repository.serve(name, versions))
@@ -222,6 +234,10 @@ class ModelUpdater:
 
     async def _disk(self, work: Callable[[], T]) -> T:
         return await asyncio.to_thread(work)
+
+
+def _is_refused(entry: IndexEntry) -> bool:
+    return entry.state == "UNAVAILABLE" and entry.reason not in ("", "unloaded")
 
 
 def _of(index: Sequence[IndexEntry], name: str) -> list[IndexEntry]:
