@@ -69,7 +69,7 @@ class Stage:
         for part in self.control_parts:
             part.start()
         for part in self.control_parts:
-            await part.until(self._control_plane_ready, seconds=60, what="the control plane serves")
+            await part.until(self.control_plane_ready, seconds=60, what="the control plane serves")
 
     async def start_serving_host(self) -> None:
         triton = self.parts["triton"]
@@ -102,7 +102,8 @@ class Stage:
         for part in reversed(self.parts.values()):
             part.stop()
 
-    async def _control_plane_ready(self) -> bool:
+    async def control_plane_ready(self) -> bool:
+        """Whether every service can be reached."""
         if not (self.data / "credentials").exists():
             return False
         return all([await _accepts(address) for address in set(self.services.values())])

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from keeptune.demo.stage import Stage
 
-_REQUIRED_CALM = 3000
-_REQUIRED_TRIALS = 12
 _REQUIRED_DROP = 0.15
 _ALLOWED_LOSS = 0.03
 _AFTER_REQUESTS = 600
@@ -36,11 +34,13 @@ class Script:
 
     seed: int = 0
     rate: float = 50.0
-    calm_requests: int = 3050
+    calm_requests: int = 3000
     trials: int = 12
     sampling_rate: float = 0.5
     camera: Camera = KNOCKED
     act_seconds: float = 240.0
+    # How long a request is tried again; 0 = the server is never away.
+    retry_seconds: float = 0.0
 
 
 class StoryError(Exception):
@@ -57,6 +57,8 @@ class Story:
         self._start = time.monotonic()
         self._screen = Screen(console, self.timeline, self.seconds)
         self._watcher: Watcher | None = None
+        # For who has plans for that moment.
+        self.camera_changed = asyncio.Event()
 
     def seconds(self) -> float:
         """Since the demo began."""
@@ -83,7 +85,7 @@ class Story:
             seconds=self.seconds(),
             problems=problems,
         )
-        problems.extend(_shortcomings(summary))
+        problems.extend(shortcomings(summary, self.script))
         return summarize(
             self.timeline,
             seed=self.script.seed,
@@ -129,6 +131,7 @@ class Story:
                 agent=agent,
                 seed=self.script.seed,
                 rate=self.script.rate,
+                retry_seconds=self.script.retry_seconds,
                 seen=self.timeline.add,
                 clock=self.seconds,
             )
@@ -155,6 +158,7 @@ class Story:
 
     async def _drift(self, scene: Scene, later: object) -> None:
         scene.camera = self.script.camera
+        self.camera_changed.set()
         self.timeline.camera_changed = self.seconds()
         self._note("signal", "somebody knocks against the camera: contrast, focus, position")
         signals = len(self.timeline.signals)
@@ -177,6 +181,10 @@ class Story:
             lambda: len(self.timeline.requests) >= served + _AFTER_REQUESTS,
             "enough requests were served by the new version",
         )
+        await self.finale()
+
+    async def finale(self) -> None:
+        """The last act, with everything still running."""
 
     async def _until(self, condition: Callable[[], bool], what: str) -> None:
         deadline = self.seconds() + self.script.act_seconds
@@ -211,7 +219,7 @@ class Story:
         self.timeline.note(self.seconds(), kind, text)
 
 
-def _shortcomings(summary: Summary) -> list[str]:
+def shortcomings(summary: Summary, script: Script) -> list[str]:
     """Why a run that came to its end still does not count as a closed loop."""
     if summary.problems:
         return []
@@ -224,10 +232,10 @@ def _shortcomings(summary: Summary) -> list[str]:
         (summary.failed_requests == 0, f"{summary.failed_requests} requests failed"),
         (summary.false_alarms == 0, f"{summary.false_alarms} false alarms"),
         (
-            summary.calm_requests >= _REQUIRED_CALM,
+            summary.calm_requests >= script.calm_requests,
             f"only {summary.calm_requests} calm requests",
         ),
-        (summary.trials >= _REQUIRED_TRIALS, f"only {summary.trials} trials"),
+        (summary.trials >= script.trials, f"only {summary.trials} trials"),
         (len(summary.versions) >= 2, f"served by {summary.versions} only"),
         (
             drifted is not None and drifted <= before - _REQUIRED_DROP,
