@@ -48,28 +48,53 @@ def mutate(
     """
     if not request_id:
         return fn()
-    mark = fingerprint(method, request)
-    found = connection.execute(_find, {"request_id": request_id}).one_or_none()
-    if found is not None:
-        if found.fingerprint != mark:
-            raise InvalidInput(
-                field="request_id",
-                problem=f"{request_id!r} was used for another request",
-                fix="use a new request_id for each request, the same one only to repeat it",
-                reason="REQUEST_ID_REUSED",
-            )
-        return response_type.FromString(found.response)
+    first = answered(
+        connection,
+        request_id=request_id,
+        method=method,
+        request=request,
+        response_type=response_type,
+    )
+    if first is not None:
+        return first
     answer = fn()
     connection.execute(
         _add,
         {
             "request_id": request_id,
-            "fingerprint": mark,
+            "fingerprint": fingerprint(method, request),
             "response": answer.SerializeToString(),
             "time": micros.now(connection),
         },
     )
     return answer
+
+
+def answered(
+    connection: Connection,
+    *,
+    request_id: str,
+    method: str,
+    request: Message,
+    response_type: type[M],
+) -> M | None:
+    """The stored first answer, for those who must know before they begin; None if there is none.
+
+    Raises InvalidInput when the request_id was used for another request.
+    """
+    if not request_id:
+        return None
+    found = connection.execute(_find, {"request_id": request_id}).one_or_none()
+    if found is None:
+        return None
+    if found.fingerprint != fingerprint(method, request):
+        raise InvalidInput(
+            field="request_id",
+            problem=f"{request_id!r} was used for another request",
+            fix="use a new request_id for each request, the same one only to repeat it",
+            reason="REQUEST_ID_REUSED",
+        )
+    return response_type.FromString(found.response)
 
 
 def fingerprint(method: str, request: Message) -> bytes:
