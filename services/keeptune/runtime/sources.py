@@ -53,7 +53,8 @@ def open_source(
         ) from error
 
 
-def format_of(dataset: types_pb2.Dataset, field: str) -> int:
+def format_of(dataset: types_pb2.Dataset, field: str) -> types_pb2.DatasetFormat.ValueType:
+    """As given, or else as the file's name or media type says; InvalidInput if neither does."""
     if dataset.format:
         return dataset.format
     is_artifact = dataset.WhichOneof("source") == "artifact"

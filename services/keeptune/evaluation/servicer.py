@@ -1,0 +1,104 @@
+"""EvaluationService: validate, call, convert."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from sqlalchemy import Connection
+
+from keeptune.evaluation import store
+from keeptune.evaluation.admission import Admission
+from keeptune.evaluation.convert import evaluation_message
+from keeptune.evaluation.loop import Loop
+from keeptune.evaluation.model import Evaluation
+from keeptune.runtime import names
+from keeptune.runtime.db import Database
+from keeptune.runtime.errors import AlreadyExists
+from keeptune.runtime.events import Events
+from keeptune.runtime.interceptors import ServicerContext
+from keeptune.runtime.ledger import mutate
+from keeptune.runtime.records import Record
+from keeptune.v1 import evaluation_pb2 as pb
+from keeptune.v1 import evaluation_pb2_grpc
+
+
+class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
+    def __init__(self, database: Database, admission: Admission, loop: Loop) -> None:
+        self._database = database
+        self._admission = admission
+        self._loop = loop
+
+    async def CreateEvaluation(
+        self, request: pb.CreateEvaluationRequest, context: ServicerContext
+    ) -> pb.Evaluation:
+        name = names.evaluation_name(request.evaluation_id or names.new_id("evaluation"))
+        # A repeated request is answered as it was, even if its data has gone meanwhile.
+        known = await self._database.read(lambda c: store.evaluations.find(c, name))
+        admitted = None if known else await self._admission.admit(request.evaluation)
+        labels = dict(request.evaluation.labels)
+
+        def create(c: Connection) -> pb.Evaluation:
+            return evaluation_message(_create(c, name, admitted, labels))
+
+        evaluation = await self._database.run(
+            lambda c: mutate(
+                c,
+                request_id=request.request_id,
+                method="CreateEvaluation",
+                request=request,
+                response_type=pb.Evaluation,
+                fn=lambda: create(c),
+            )
+        )
+        self._loop.wake()
+        return evaluation
+
+    async def GetEvaluation(
+        self, request: pb.GetEvaluationRequest, context: ServicerContext
+    ) -> pb.Evaluation:
+        record = await self._database.read(lambda c: store.evaluations.get(c, request.name))
+        return evaluation_message(record)
+
+    async def ListEvaluations(
+        self, request: pb.ListEvaluationsRequest, context: ServicerContext
+    ) -> pb.ListEvaluationsResponse:
+        page = await self._database.read(
+            lambda c: store.evaluations.list(
+                c,
+                filter=request.filter,
+                order_by=request.order_by,
+                page_size=request.page_size,
+                page_token=request.page_token,
+            )
+        )
+        return pb.ListEvaluationsResponse(
+            evaluations=[evaluation_message(record, slices=False) for record in page.items],
+            next_page_token=page.next_page_token,
+        )
+
+    async def WatchEvaluation(
+        self, request: pb.WatchEvaluationRequest, context: ServicerContext
+    ) -> AsyncIterator[pb.WatchEvaluationResponse]:
+        """Every change after the given revision; ends with the evaluation itself."""
+        record = await self._database.read(lambda c: store.evaluations.get(c, request.name))
+        if record.doc.state.ended and record.revision <= request.revision:
+            return
+        async for event in Events.watch(self._database, request.name, request.revision):
+            then = store.evaluations.from_event(event)
+            yield pb.WatchEvaluationResponse(
+                revision=event.revision, evaluation=evaluation_message(then)
+            )
+            if then.doc.state.ended:
+                return
+
+
+def _create(
+    c: Connection, name: str, admitted: Evaluation | None, labels: dict[str, str]
+) -> Record[Evaluation]:
+    if admitted is None:
+        raise AlreadyExists(
+            f"{name} exists already",
+            fix="choose another id, or repeat the call with its first request_id",
+            metadata={"name": name},
+        )
+    return store.create(c, name, admitted, labels)
