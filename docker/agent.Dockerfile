@@ -16,6 +16,4 @@ ENV PATH=/opt/keeptune/bin:$PATH PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1
 USER 10001
 WORKDIR /data
 VOLUME /data
-EXPOSE 7406
-HEALTHCHECK --start-period=60s CMD ["python", "/opt/keeptune/healthcheck.py", "localhost:7406"]
 ENTRYPOINT ["keeptune", "agent", "run"]

@@ -16,6 +16,6 @@ ENV PATH=/opt/keeptune/bin:$PATH PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1
 USER 10001
 WORKDIR /data
 VOLUME /data
-EXPOSE 7403
-HEALTHCHECK --start-period=60s CMD ["python", "/opt/keeptune/healthcheck.py", "localhost:7403"]
+EXPOSE 7313
+HEALTHCHECK --start-period=60s CMD ["python", "/opt/keeptune/healthcheck.py", "localhost:7313"]
 ENTRYPOINT ["keeptune", "serve", "evaluation"]

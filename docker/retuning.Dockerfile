@@ -16,6 +16,6 @@ ENV PATH=/opt/keeptune/bin:$PATH PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1
 USER 10001
 WORKDIR /data
 VOLUME /data
-EXPOSE 7405
-HEALTHCHECK --start-period=60s CMD ["python", "/opt/keeptune/healthcheck.py", "localhost:7405"]
+EXPOSE 7315
+HEALTHCHECK --start-period=60s CMD ["python", "/opt/keeptune/healthcheck.py", "localhost:7315"]
 ENTRYPOINT ["keeptune", "serve", "retuning"]

@@ -16,6 +16,6 @@ ENV PATH=/opt/keeptune/bin:$PATH PYTHONUNBUFFERED=1 OMP_NUM_THREADS=1
 USER 10001
 WORKDIR /data
 VOLUME /data
-EXPOSE 7402
-HEALTHCHECK --start-period=60s CMD ["python", "/opt/keeptune/healthcheck.py", "localhost:7402"]
+EXPOSE 7312
+HEALTHCHECK --start-period=60s CMD ["python", "/opt/keeptune/healthcheck.py", "localhost:7312"]
 ENTRYPOINT ["keeptune", "serve", "training"]
