@@ -91,8 +91,15 @@ class TraceSampler:
                 self._read_files()
                 await self._clock.sleep(self._interval_seconds)
         finally:
+            await self._disarm()
+
+    async def _disarm(self) -> None:
+        try:
             for model in self._armed:
                 await self._client.set_trace(model, _OFF)
+        except KeeptuneError as error:
+            # A server that is gone traces nothing, and one that hangs stops at the budget.
+            log.warning("tracing.not_disarmed", why=error.message)
 
     async def _check_version(self) -> None:
         info = await self._client.server()
