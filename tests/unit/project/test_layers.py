@@ -17,7 +17,7 @@ def lint(tree: Path) -> subprocess.CompletedProcess[str]:
     # The copy stands before the editable install, so that its portions of the namespace win.
     paths = os.pathsep.join(str(tree / root) for root in NAMESPACE_ROOTS)
     return subprocess.run(
-        [LINTER, "--config", tree / ".importlinter", "--no-cache"],
+        [LINTER, "--config", tree / ".importlinter", "--no-cache", "--no-logo"],
         cwd=tree,
         env={**os.environ, "PYTHONPATH": paths},
         capture_output=True,
