@@ -25,6 +25,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from keeptune.agent.model_config import Platform, config_body, render_config, served_versions
 from keeptune.agent.onnx_file import check_onnx
@@ -253,23 +254,13 @@ def _to_json(version: InstalledVersion) -> bytes:
 
 def _copy_verified(name: str, file: PackageFile, target: Path) -> None:
     """Copies while hashing, so that what was verified is what is written."""
-    try:
-        source = os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        what = "is a link" if error.errno == errno.ELOOP else f"cannot be read: {error.strerror}"
-        raise InvalidInput(field=f"files[{name}]", problem=what, reason="BAD_FILE") from error
-    with os.fdopen(source, "rb") as reader:
-        if not stat.S_ISREG(os.fstat(reader.fileno()).st_mode):
-            raise InvalidInput(
-                field=f"files[{name}]", problem="is not a plain file", reason="BAD_FILE"
-            )
-        digest = hashlib.sha256()
-        with target.open("xb") as writer:
-            while chunk := reader.read(_CHUNK):
-                digest.update(chunk)
-                writer.write(chunk)
-            writer.flush()
-            os.fsync(writer.fileno())
+    digest = hashlib.sha256()
+    with _open_plain(name, file.path) as reader, target.open("xb") as writer:
+        while chunk := reader.read(_CHUNK):
+            digest.update(chunk)
+            writer.write(chunk)
+        writer.flush()
+        os.fsync(writer.fileno())
     if digest.hexdigest() != file.sha256:
         raise DataLoss(
             f"{name} has the checksum {digest.hexdigest()[:12]}..., its manifest says "
@@ -277,6 +268,20 @@ def _copy_verified(name: str, file: PackageFile, target: Path) -> None:
             reason="CHECKSUM_MISMATCH",
             field=f"files[{name}]",
         )
+
+
+def _open_plain(name: str, path: Path) -> BinaryIO:
+    # Without O_NONBLOCK the opening of a named pipe would wait for a writer.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        what = "is a link" if error.errno == errno.ELOOP else f"cannot be read: {error.strerror}"
+        raise InvalidInput(field=f"files[{name}]", problem=what, reason="BAD_FILE") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InvalidInput(field=f"files[{name}]", problem="is not a plain file", reason="BAD_FILE")
+    return os.fdopen(descriptor, "rb")
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -60,7 +60,7 @@ class ServingHost:
         python = environment / "bin" / "python"
         if not python.exists():
             raise _unsound(f"there is no Python environment at {environment}")
-        answer = subprocess.run(  # noqa: S603 - the administrator names the environment
+        answer = subprocess.run(
             [python, "-I", "-c", _INSPECT], capture_output=True, text=True, timeout=60, check=False
         )
         if answer.returncode != 0:
