@@ -10,14 +10,11 @@ from keeptune.evaluation import store
 from keeptune.evaluation.admission import Admission
 from keeptune.evaluation.convert import evaluation_message
 from keeptune.evaluation.loop import Loop
-from keeptune.evaluation.model import Evaluation
 from keeptune.runtime import names
 from keeptune.runtime.db import Database
-from keeptune.runtime.errors import AlreadyExists
 from keeptune.runtime.events import Events
 from keeptune.runtime.interceptors import ServicerContext
-from keeptune.runtime.ledger import mutate
-from keeptune.runtime.records import Record
+from keeptune.runtime.ledger import answered, mutate
 from keeptune.v1 import evaluation_pb2 as pb
 from keeptune.v1 import evaluation_pb2_grpc
 
@@ -31,25 +28,33 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
     async def CreateEvaluation(
         self, request: pb.CreateEvaluationRequest, context: ServicerContext
     ) -> pb.Evaluation:
-        name = names.evaluation_name(request.evaluation_id or names.new_id("evaluation"))
         # A repeated request is answered as it was, even if its data has gone meanwhile.
-        known = await self._database.read(lambda c: store.evaluations.find(c, name))
-        admitted = None if known else await self._admission.admit(request.evaluation)
-        labels = dict(request.evaluation.labels)
-
-        def create(c: Connection) -> pb.Evaluation:
-            return evaluation_message(_create(c, name, admitted, labels))
-
-        evaluation = await self._database.run(
-            lambda c: mutate(
+        earlier = await self._database.read(
+            lambda c: answered(
                 c,
                 request_id=request.request_id,
                 method="CreateEvaluation",
                 request=request,
                 response_type=pb.Evaluation,
-                fn=lambda: create(c),
             )
         )
+        if earlier is not None:
+            return earlier
+        name = names.evaluation_name(request.evaluation_id or names.new_id("evaluation"))
+        admitted = await self._admission.admit(request.evaluation)
+        labels = dict(request.evaluation.labels)
+
+        def create(c: Connection) -> pb.Evaluation:
+            return mutate(
+                c,
+                request_id=request.request_id,
+                method="CreateEvaluation",
+                request=request,
+                response_type=pb.Evaluation,
+                fn=lambda: evaluation_message(store.create(c, name, admitted, labels)),
+            )
+
+        evaluation = await self._database.run(create)
         self._loop.wake()
         return evaluation
 
@@ -90,15 +95,3 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
             )
             if then.doc.state.ended:
                 return
-
-
-def _create(
-    c: Connection, name: str, admitted: Evaluation | None, labels: dict[str, str]
-) -> Record[Evaluation]:
-    if admitted is None:
-        raise AlreadyExists(
-            f"{name} exists already",
-            fix="choose another id, or repeat the call with its first request_id",
-            metadata={"name": name},
-        )
-    return store.create(c, name, admitted, labels)
