@@ -1,3 +1,3 @@
 """Fixtures that several parts of the tests share; each has a module under `tests/fixtures`."""
 
-pytest_plugins = ["tests.fixtures.triton"]
+pytest_plugins = ["tests.fixtures.disk", "tests.fixtures.postgres", "tests.fixtures.triton"]

@@ -80,7 +80,13 @@ class Database:
     async def read(self, fn: Callable[[Connection], T]) -> T:
         """Like `run`, for functions that only read: on PostgreSQL cheaper and never in the way."""
         if isinstance(self._engine, PostgresEngine):
-            return await self._engine.run(fn, read_only=True)
+            return await self._engine.read(fn)
+        return await self._engine.run(fn)
+
+    async def change_schema(self, fn: Callable[[Connection], T]) -> T:
+        """Like `run`, for migrations: under a lock it takes first, `fn` sees what others did."""
+        if isinstance(self._engine, PostgresEngine):
+            return await self._engine.change_schema(fn)
         return await self._engine.run(fn)
 
     def start_housekeeping(self) -> None:

@@ -13,9 +13,10 @@ import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.engine import URL
 
 from keeptune.runtime import events
@@ -45,16 +46,30 @@ class PostgresEngine:
         self._read = engine.execution_options(
             isolation_level="REPEATABLE READ", postgresql_readonly=True, **options
         )
+        # A transaction that waits for a lock must then see what the holder before it did.
+        self._schema = engine.execution_options(isolation_level="READ COMMITTED", **options)
         self._engine = engine
         self._threads = ThreadPoolExecutor(connections, thread_name_prefix="keeptune-postgres")
         self._closed = False
         self._random = random.Random()
 
-    async def run(self, fn: Callable[[Connection], T], *, read_only: bool = False) -> T:
+    async def run(self, fn: Callable[[Connection], T]) -> T:
+        return await self._on_a_thread(partial(self._attempt_write, self._write), fn)
+
+    async def read(self, fn: Callable[[Connection], T]) -> T:
+        return await self._on_a_thread(self._attempt_read, fn)
+
+    async def change_schema(self, fn: Callable[[Connection], T]) -> T:
+        return await self._on_a_thread(partial(self._attempt_write, self._schema), fn)
+
+    async def _on_a_thread(
+        self,
+        work: Callable[[Callable[[Connection], T]], T],
+        fn: Callable[[Connection], T],
+    ) -> T:
         if self._closed:
             raise Unavailable("the database is closed", retry_after=1.0)
         context = contextvars.copy_context()
-        work = self._attempt_read if read_only else self._attempt_write
         return await asyncio.get_running_loop().run_in_executor(
             self._threads, lambda: context.run(self._retry, work, fn)
         )
@@ -93,8 +108,8 @@ class PostgresEngine:
                     raise changed from error
             time.sleep(min(_MAX_WAIT, 0.005 * 2**attempt) * self._random.random())
 
-    def _attempt_write(self, fn: Callable[[Connection], T]) -> T:
-        with self._write.connect() as connection:
+    def _attempt_write(self, engine: Engine, fn: Callable[[Connection], T]) -> T:
+        with engine.connect() as connection:
             events.begin(connection)
             result = fn(connection)
             try:

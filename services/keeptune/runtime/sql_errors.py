@@ -9,6 +9,7 @@ from pathlib import Path
 from sqlalchemy.exc import DBAPIError
 
 from keeptune.runtime.errors import (
+    FailedPrecondition,
     Internal,
     KeeptuneError,
     ResourceExhausted,
@@ -18,6 +19,8 @@ from keeptune.runtime.errors import (
 _SQLITE_FULL = 13
 _SQLITE_IOERR = 10
 _SQLITE_CORRUPT = 11
+# Read-only, cannot be opened, not a database.
+_SQLITE_UNUSABLE = (8, 14, 26)
 _SERIALIZATION_FAILURE = "40001"
 _DEADLOCK = "40P01"
 _UNIQUE_VIOLATION = "23505"
@@ -65,6 +68,12 @@ def _from_sqlite(error: sqlite3.Error, path: Path | None) -> KeeptuneError | Non
         return disk_full(path)
     if primary == _SQLITE_IOERR:
         return Unavailable(f"the disk under {path} failed: {error}", retry_after=5.0)
+    if primary in _SQLITE_UNUSABLE:
+        return FailedPrecondition(
+            f"database {path} cannot be used: {error}",
+            fix="give the path of a keeptune database, or of none to begin a new one",
+            reason="DATABASE_UNUSABLE",
+        )
     if primary == _SQLITE_CORRUPT:
         return Internal(f"database {path} is damaged: {error}", reason="DATABASE_DAMAGED")
     return None

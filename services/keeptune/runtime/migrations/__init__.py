@@ -27,7 +27,7 @@ async def migrate(database: Database, location: Path | None = None) -> None:
 
     `location` is the service's migrations folder. Safe to repeat.
     """
-    await database.run(lambda connection: _migrate(connection, location))
+    await database.change_schema(lambda connection: _migrate(connection, location))
     database.start_housekeeping()
 
 
