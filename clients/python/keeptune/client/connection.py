@@ -1,0 +1,113 @@
+"""Where the services are, and what to show there.
+
+What is given explicitly wins over the environment, the environment over what `keeptune dev` wrote
+down on this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from keeptune.runtime.auth import ClientCredentials
+from keeptune.runtime.errors import FailedPrecondition, InvalidInput
+
+SERVICES = ("search", "training", "evaluation", "deployment", "retuning")
+_ENDPOINT = "endpoint.json"
+_CREDENTIALS = "credentials"
+
+
+@dataclass(frozen=True)
+class Connection:
+    """`addresses` by service name; they are all the same where one server has all services."""
+
+    addresses: Mapping[str, str]
+    credentials: ClientCredentials
+
+
+def default_data_dir(environment: Mapping[str, str] = os.environ) -> Path:
+    """KEEPTUNE_DATA_DIR, or where `keeptune dev` keeps its data by default."""
+    if found := environment.get("KEEPTUNE_DATA_DIR"):
+        return Path(found)
+    base = environment.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "keeptune"
+
+
+def discover(
+    *,
+    address: str = "",
+    services: Mapping[str, str] | None = None,
+    token: str = "",
+    tokens_file: Path | None = None,
+    ca: Path | None = None,
+    data_dir: Path | None = None,
+    config: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Connection:
+    """The connection that these, the environment and this machine's files amount to.
+
+    `address` is for all services, `services` (or section `services` of the file `config`) for
+    each. Raises FailedPrecondition when nothing says where the services are, and InvalidInput for
+    an unknown service or an unreadable file.
+    """
+    folder = data_dir or default_data_dir(environment)
+    address = address or environment.get("KEEPTUNE_ADDRESS", "")
+    named = dict(services or {})
+    if config is not None:
+        section = _section(config)
+        ca = ca or _path(section.pop("ca", None))
+        tokens_file = tokens_file or _path(section.pop("tokens_file", None))
+        named = section | named
+    for name in named:
+        if name not in SERVICES:
+            raise InvalidInput(
+                field=f"services.{name}",
+                problem="is no service",
+                fix=f"use {', '.join(SERVICES)}",
+            )
+    if not address and len(named) < len(SERVICES):
+        address = _endpoint(folder, required=not named)
+    addresses = {name: named.get(name, address) for name in SERVICES}
+    ca = ca or _path(environment.get("KEEPTUNE_CA"))
+    token = token or environment.get("KEEPTUNE_TOKEN", "")
+    if not token:
+        tokens_file = tokens_file or _path(environment.get("KEEPTUNE_TOKENS_FILE"))
+        token = ClientCredentials.from_file(tokens_file or folder / _CREDENTIALS).token
+    return Connection(addresses, ClientCredentials(token=token, ca=ca))
+
+
+def _endpoint(folder: Path, *, required: bool) -> str:
+    try:
+        return str(json.loads((folder / _ENDPOINT).read_text())["address"])
+    except FileNotFoundError:
+        if not required:
+            return ""
+        raise FailedPrecondition(
+            f"no address is given, and no control plane has run in {folder}",
+            fix="start `keeptune dev`, or set KEEPTUNE_ADDRESS=host:port (or --address)",
+            reason="NO_ADDRESS",
+        ) from None
+    except (OSError, ValueError, KeyError) as error:
+        raise FailedPrecondition(
+            f"{folder / _ENDPOINT} cannot be read: {error}",
+            fix="start `keeptune dev` again, or set KEEPTUNE_ADDRESS=host:port",
+            reason="NO_ADDRESS",
+        ) from None
+
+
+def _section(file: Path) -> dict[str, str]:
+    try:
+        content = yaml.safe_load(file.read_text()) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise InvalidInput(field="config", problem=f"cannot be read: {file}: {error}") from None
+    section = content.get("services", {}) if isinstance(content, dict) else {}
+    return {str(key): str(value) for key, value in section.items() if value is not None}
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text).expanduser() if text else None
