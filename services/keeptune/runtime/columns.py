@@ -93,7 +93,7 @@ class NpzColumns:
     def read(self, name: str, field: str) -> NDArray[np.generic]:
         self.require(name, field)
         try:
-            with np.load(self.source, allow_pickle=False) as archive:
+            with np.load(_rewound(self.source), allow_pickle=False) as archive:
                 values: NDArray[np.generic] = archive[name]
         except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
             raise _unreadable(self.where, "NPZ", error) from error
