@@ -8,8 +8,12 @@ import random
 import socket
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
+from keeptune.runtime.clock import Clock
 from keeptune.runtime.errors import FailedPrecondition, Unavailable
+
+_PATIENCE_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -64,22 +68,27 @@ class TritonEndpoint:
         os.replace(partial, file)
 
 
-def choose_port(field: str, host: str, given: int, last: int) -> int:
-    """`given` when it is not 0, else the `last` one if it is still free, else any free one.
+async def choose_port(field: str, host: str, given: int, last: int, clock: Clock) -> int:
+    """`given` when it is not 0, else the `last` one if it is free, else any free one.
 
-    Raises FailedPrecondition when the given port is taken.
+    A port that the last start used is waited for a little, since the processes that held it may
+    still be ending. Raises FailedPrecondition when the given port stays taken.
     """
+    wanted = given or last
+    until = clock.monotonic() + (_PATIENCE_SECONDS if last == wanted else 0.0)
+    while wanted:
+        if _is_free(host, wanted):
+            return wanted
+        if clock.monotonic() >= until:
+            break
+        await clock.sleep(0.1)
     if given:
-        if not _is_free(host, given):
-            raise FailedPrecondition(
-                f"{field} {given} on {host} is taken",
-                reason="PORT_TAKEN",
-                field=field,
-                fix="free it, or give 0 to have one chosen",
-            )
-        return given
-    if last and _is_free(host, last):
-        return last
+        raise FailedPrecondition(
+            f"{field} {given} on {host} is taken",
+            reason="PORT_TAKEN",
+            field=field,
+            fix="free it, or give 0 to have one chosen",
+        )
     # Below the ephemeral range, where no outgoing connection can take it during a restart.
     for _ in range(200):
         port = random.SystemRandom().randrange(20000, 32000)

@@ -93,7 +93,7 @@ class TritonServer:
         self.endpoint = endpoint
 
     @classmethod
-    async def start(cls, options: TritonOptions) -> TritonServer:
+    async def start(cls, options: TritonOptions, clock: Clock) -> TritonServer:
         """Starts the process, not waiting until it is ready.
 
         Raises FailedPrecondition for an unsound environment or a taken port.
@@ -106,7 +106,7 @@ class TritonServer:
         prefix = _shm_prefix(options.state_dir)
         _end_survivors(options)
         _clean_shared_memory(prefix)
-        endpoint = _next_endpoint(options)
+        endpoint = await _next_endpoint(options, clock)
         environment = host.process_environment(os.environ)
         environment["KEEPTUNE_SAMPLING_DIR"] = str(options.sampling_dir.absolute())
         if options.safe_malloc:
@@ -200,7 +200,7 @@ async def run_tritonserver(
     failures = 0
     while True:
         started = clock.monotonic()
-        server = await TritonServer.start(options)
+        server = await TritonServer.start(options, clock)
         try:
             await server.wait_ready(options.ready_seconds, clock)
             log.info("triton.ready", address=server.endpoint.grpc_address, pid=server.endpoint.pid)
@@ -274,7 +274,7 @@ def _arguments(options: TritonOptions, endpoint: TritonEndpoint, shm_prefix: str
     return [*arguments, *options.extra_arguments]
 
 
-def _next_endpoint(options: TritonOptions) -> TritonEndpoint:
+async def _next_endpoint(options: TritonOptions, clock: Clock) -> TritonEndpoint:
     try:
         last = TritonEndpoint.read(options.endpoint_file)
     except (Unavailable, FailedPrecondition):
@@ -287,12 +287,13 @@ def _next_endpoint(options: TritonOptions) -> TritonEndpoint:
         shutil.rmtree(folder.parent, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         trace_file = str(folder / "trace.json")
+    host = options.host
     return TritonEndpoint(
-        host=options.host,
-        grpc_port=choose_port("grpc_port", options.host, options.grpc_port, last.grpc_port),
-        http_port=choose_port("http_port", options.host, options.http_port, last.http_port),
-        metrics_port=choose_port(
-            "metrics_port", options.host, options.metrics_port, last.metrics_port
+        host=host,
+        grpc_port=await choose_port("grpc_port", host, options.grpc_port, last.grpc_port, clock),
+        http_port=await choose_port("http_port", host, options.http_port, last.http_port, clock),
+        metrics_port=await choose_port(
+            "metrics_port", host, options.metrics_port, last.metrics_port, clock
         ),
         control_token=last.control_token,
         pid=0,

@@ -57,7 +57,7 @@ def _sampler(server: RunningTriton, client: TritonClient, **options: object) -> 
 async def _traced(client: TritonClient, model: str, on: bool) -> None:
     """Waits until the server traces a model, or no longer does."""
     async with asyncio.timeout(10):
-        while ("TENSORS" in (await client.set_trace(model, {}))["trace_level"]) != on:  # noqa: ASYNC110
+        while ("TENSORS" in (await client.set_trace(model, {}))["trace_level"]) != on:
             await asyncio.sleep(0.05)
 
 
@@ -155,9 +155,9 @@ async def test_restarted_server_is_armed_again(
         before = tracing_triton.endpoint
         os.kill(before.pid, signal.SIGKILL)
         async with asyncio.timeout(30):
-            while tracing_triton.endpoint.start == before.start:  # noqa: ASYNC110
+            while tracing_triton.endpoint.start == before.start:
                 await asyncio.sleep(0.05)
-            while not (await client.live() and await client.ready("traced")):  # noqa: ASYNC110
+            while not (await client.live() and await client.ready("traced")):
                 await asyncio.sleep(0.05)
         await _traced(client, "traced", True)
         await _send(client, 5)

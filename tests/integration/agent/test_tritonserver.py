@@ -53,9 +53,9 @@ async def test_killed_server_comes_back_with_its_models_and_its_sampling(
     try:
         os.kill(before.pid, signal.SIGKILL)
         async with asyncio.timeout(30):
-            while triton.endpoint.start == before.start:  # noqa: ASYNC110 - it is another process
+            while triton.endpoint.start == before.start:
                 await asyncio.sleep(0.05)
-            while not await triton_client.live():  # noqa: ASYNC110
+            while not await triton_client.live():
                 await asyncio.sleep(0.05)
         after = triton.endpoint
         assert after.grpc_address == before.grpc_address, "clients would not find it again"
@@ -83,7 +83,7 @@ async def test_hanging_server_is_noticed_and_started_anew(tmp_path: Path) -> Non
         wait_until(lambda: server.endpoint.start > first.start)
         async with server.client() as client:
             async with asyncio.timeout(20):
-                while not await client.live():  # noqa: ASYNC110 - it is another process
+                while not await client.live():
                     await asyncio.sleep(0.05)
             assert (await client.server()).numbers >= (2, 51)
         assert not psutil.pid_exists(first.pid)
