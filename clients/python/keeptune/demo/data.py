@@ -92,4 +92,4 @@ class Camera:
 
 
 # Somebody knocked against it: out of focus, out of place, and a lamp is gone.
-KNOCKED = Camera(contrast=0.55, brightness=3.0, blur=0.6, shift=(1.0, 1.0))
+KNOCKED = Camera(contrast=0.6, brightness=3.0, blur=0.5, shift=(1.0, 0.0))

@@ -32,7 +32,7 @@ def write_policy(
             "pruning": {"asha": {"min_steps": 2, "reduction_factor": 2}},
             "seed": seed,
         },
-        "training": {"parallelism": 2},
+        "training": {"parallelism": 2, "recipe": {"augmentation": True}},
         "gate": {
             "rules": [
                 # Never much worse on the world it was first made for...
