@@ -136,7 +136,9 @@ class RetuningServicer(retuning_pb2_grpc.RetuningServiceServicer):
         """Refuses what the training service would refuse later; lets it pass when it is away."""
         try:
             trainer = await calling(
-                self._peers.training.GetTrainer(training_pb2.GetTrainerRequest(name=policy.trainer))
+                self._peers.training.GetTrainer(
+                    training_pb2.GetTrainerRequest(name=policy.trainer), timeout=_CHECK_SECONDS
+                )
             )
         except NotFound as error:
             raise InvalidInput(

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from google.protobuf import json_format
-
-from keeptune.client.connection import Connection, discover
 
 if TYPE_CHECKING:
     import grpc
     from google.protobuf.message import Message
+
+    from keeptune.client.connection import Connection
 
 
 @dataclass
@@ -32,6 +31,8 @@ class Session:
 
     @cached_property
     def connection(self) -> Connection:
+        from keeptune.client.connection import discover
+
         return discover(
             address=self.address,
             data_dir=self.data_dir,
@@ -48,6 +49,7 @@ class Session:
             self.connection.addresses[service],
             credentials=self.connection.credentials,
             timeout=self.timeout,
+            wait_for_ready=False,
         )
 
 
@@ -56,6 +58,8 @@ pass_session = click.make_pass_decorator(Session, ensure=True)
 
 def as_data(message: Message) -> dict[str, Any]:
     """A message as plain data with the names of its proto."""
+    from google.protobuf import json_format
+
     return json_format.MessageToDict(message, preserving_proto_field_name=True)
 
 

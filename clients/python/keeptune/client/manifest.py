@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import yaml
 from google.protobuf import json_format
@@ -39,7 +39,8 @@ def load(source: Path | Mapping[str, Any], type_: type[M]) -> M:
     else:
         content, base = dict(source), Path.cwd()
     problems: list[Violation] = []
-    clean = _message(content, type_.DESCRIPTOR, "", base, problems)
+    descriptor = cast("Descriptor", type_.DESCRIPTOR)
+    clean = _message(content, descriptor, "", base, problems)
     if problems:
         raise InvalidInput.many(problems, reason="INVALID_MANIFEST")
     try:
