@@ -1,0 +1,16 @@
+"""The search service: studies and their trials, the only queue of trials there is.
+
+model            studies and trials, and how they may change (pure)
+domains, space   what parameters can be; `space_rules`, `study_rules` say what is wrong with them
+optimizers/      what suggests trials, one family a file
+replay           an optimiser rebuilt from its study's history
+pruning, pareto  which trials are not worth finishing, and which are the best (pure)
+
+tables, sql_store, history, listing    what is kept, and how it is read
+unit_of_work     every way a study changes, in one transaction
+leasing          the lease protocol; `studies`, `imports`: what is done with studies as a whole
+hot              what is kept in memory of studies in use
+
+protocol, servicer, convert*    the gRPC side
+program, config                 the wiring, and a loop that ends silent workers' leases
+"""

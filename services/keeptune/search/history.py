@@ -1,0 +1,124 @@
+"""What followers of a study read: its history since the place they have reached."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, insert, select
+
+from keeptune.runtime import documents
+from keeptune.search.model import Measurement, Study, TrialState
+from keeptune.search.optimizers.base import Outcome, Result
+from keeptune.search.replay import Asked
+from keeptune.search.tables import measurements, trials, warm_start
+
+_FINAL = (trials.c.number, trials.c.state, trials.c.parameters, trials.c.final)
+_INSERTED_AT_ONCE = 500
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The end of a trial; `result` is what its algorithm is told."""
+
+    sequence: int
+    state: TrialState
+    result: Result
+
+
+@dataclass(frozen=True)
+class Measured:
+    sequence: int
+    trial: int
+    measurement: Measurement
+
+
+def asked_since(connection: Connection, study: str, number: int) -> list[Asked]:
+    """The trials above `number`, in order."""
+    query = (
+        select(trials.c.number, trials.c.asked_after, trials.c.parameters)
+        .where(trials.c.study == study, trials.c.number > number)
+        .order_by(trials.c.number)
+    )
+    return [
+        Asked(row.number, row.asked_after, json.loads(row.parameters))
+        for row in connection.execute(query)
+    ]
+
+
+def ended_since(connection: Connection, name: str, study: Study, told: int) -> list[Ended]:
+    """The ends of trials after the first `told`, in the order they came."""
+    query = (
+        select(*_FINAL, trials.c.tell_sequence)
+        .where(trials.c.study == name, trials.c.tell_sequence > told)
+        .order_by(trials.c.tell_sequence)
+    )
+    ended = []
+    for row in connection.execute(query):
+        state = TrialState(row.state)
+        result = result_of(study, row.number, state, json.loads(row.parameters), _final(row.final))
+        ended.append(Ended(row.tell_sequence, state, result))
+    return ended
+
+
+def measured_since(connection: Connection, study: str, sequence: int) -> list[Measured]:
+    """The measurements after `sequence`, in the order they came."""
+    query = (
+        select(measurements.c.sequence, measurements.c.trial, measurements.c.body)
+        .where(measurements.c.study == study, measurements.c.sequence > sequence)
+        .order_by(measurements.c.sequence)
+    )
+    return [
+        Measured(row.sequence, row.trial, documents.decode(row.body, Measurement))
+        for row in connection.execute(query)
+    ]
+
+
+def result_of(
+    study: Study,
+    number: int,
+    state: TrialState,
+    parameters: dict[str, bool | int | float | str],
+    final: Measurement | None,
+) -> Result:
+    """What an algorithm is told of an ended trial; a pruned one counts by its last values."""
+    if state is TrialState.INFEASIBLE:
+        return Result(number, parameters, Outcome.INFEASIBLE)
+    losses = study.losses(final.metrics) if final else None
+    if final is None or losses is None or state is TrialState.FAILED:
+        return Result(number, parameters, Outcome.FAILED)
+    return Result(number, parameters, Outcome.MEASURED, losses, study.broken(final.metrics))
+
+
+def completed_of(connection: Connection, name: str, study: Study, limit: int) -> Iterator[Result]:
+    """The latest completed trials of one study, read as results of `study`."""
+    query = (
+        select(*_FINAL)
+        .where(trials.c.study == name, trials.c.state == TrialState.COMPLETED.value)
+        .order_by(trials.c.number.desc())
+        .limit(limit)
+    )
+    for row in reversed(connection.execute(query).all()):
+        yield result_of(
+            study, row.number, TrialState.COMPLETED, json.loads(row.parameters), _final(row.final)
+        )
+
+
+def add_warm_start(connection: Connection, study: str, results: Sequence[Result]) -> None:
+    rows = [
+        {"study": study, "position": i, "body": documents.encode(result)}
+        for i, result in enumerate(results)
+    ]
+    for start in range(0, len(rows), _INSERTED_AT_ONCE):
+        connection.execute(insert(warm_start), rows[start : start + _INSERTED_AT_ONCE])
+
+
+def get_warm_start(connection: Connection, study: str) -> list[Result]:
+    query = select(warm_start.c.body).where(warm_start.c.study == study)
+    bodies = connection.execute(query.order_by(warm_start.c.position)).scalars()
+    return [documents.decode(body, Result) for body in bodies]
+
+
+def _final(body: str | None) -> Measurement | None:
+    return None if body is None else documents.decode(body, Measurement)

@@ -1,0 +1,100 @@
+"""`auto`: which algorithm suits a space and a budget, and why; and the one that starts evenly.
+
+The rules are few and their reasons are given to the user. On hyper-parameter tasks at small budgets
+OnePlusOne is the best of Nevergrad's, started from points that cover the space; with hundreds of
+trials CMA-ES overtakes it on numeric spaces, and differential evolution on those with categories
+or several objectives.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from keeptune.search.domains import Categories
+from keeptune.search.optimizers.base import (
+    Algorithm,
+    Nothing,
+    Optimizer,
+    Problem,
+    Result,
+    Suggestion,
+)
+from keeptune.search.optimizers.nevergrad import NevergradSearch
+from keeptune.search.optimizers.quasi_random import QuasiRandomSearch
+
+ALGORITHM = Algorithm(
+    name="auto",
+    description=(
+        "Chooses by space, budget and objectives, and says why: the grid where it fits the budget, "
+        "else a quasi-random start followed by an evolution strategy."
+    ),
+    source="The rules in keeptune's optimizers/auto.py",
+    multi_objective=True,
+    constraints=True,
+)
+START_PREFIX = "quasi-random+"
+
+_SMALL_BUDGET = 200
+_ASSUMED_TRIALS = 100
+# Without a limit of trials the grid is taken only if it is soon done.
+_SMALL_GRID = 64
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An algorithm's name, and why it was chosen."""
+
+    algorithm: str
+    because: str
+
+
+def choose(problem: Problem) -> Choice:
+    budget = problem.trials
+    size = problem.space.size(budget or _SMALL_GRID)
+    if size is not None:
+        within = f"within the budget of {budget} trials" if budget else "soon tried one by one"
+        return Choice("grid", f"the space has {size} points in all, {within}")
+    dimension = len(problem.space.free)
+    planned = budget or _ASSUMED_TRIALS
+    trials = f"{budget} trials" if budget else "a budget of unknown size"
+    if planned < max(_SMALL_BUDGET, 10 * dimension):
+        return _started(
+            "OnePlusOne",
+            f"{trials} for {dimension} parameters are few: an even start, then local steps from "
+            "the best point",
+        )
+    has_categories = any(isinstance(p.domain, Categories) for p in problem.space.free)
+    if has_categories or problem.objectives > 1:
+        what = "several objectives" if problem.objectives > 1 else "categories"
+        return _started("TwoPointsDE", f"{trials} allow for evolution, which deals with {what}")
+    return _started("CMA", f"{trials} are enough to learn how {dimension} numbers interact")
+
+
+class StartedSearch:
+    """Quasi-random points first, then one of Nevergrad's optimisers, which learns from them."""
+
+    def __init__(self, name: str, problem: Problem) -> None:
+        self._left_at_start = start_points(problem)
+        self._start: Optimizer = QuasiRandomSearch(problem)
+        self._main: Optimizer = NevergradSearch(name, problem)
+
+    def ask(self, number: int) -> Suggestion | Nothing:
+        if self._left_at_start:
+            self._left_at_start -= 1
+            return self._start.ask(number)
+        return self._main.ask(number)
+
+    def tell(self, result: Result) -> None:
+        self._main.tell(result)
+
+
+def start_points(problem: Problem) -> int:
+    """How many points cover the space at first: a power of two, at most a quarter of the budget."""
+    planned = problem.trials or _ASSUMED_TRIALS
+    wanted = min(2 * (len(problem.space.free) + 1), planned // 4)
+    return 2 ** int(math.log2(wanted)) if wanted >= 1 else 0
+
+
+def _started(name: str, because: str) -> Choice:
+    return Choice(f"{START_PREFIX}nevergrad/{name}", because)
