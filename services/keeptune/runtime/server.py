@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 MAX_MESSAGE_BYTES = 4 << 20
+# Until those who watch the health have heard of its end.
+_TELLING_SECONDS = 0.05
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -153,7 +155,9 @@ class Server:
 
         The default is the setting `drain_seconds`.
         """
-        await self._health.enter_graceful_shutdown()
+        if not self._calls.draining:
+            await self._health.enter_graceful_shutdown()
+            await asyncio.sleep(_TELLING_SECONDS)
         self._calls.drain()
         await self._server.stop(self._settings.drain_seconds if grace is None else grace)
 
