@@ -1,0 +1,244 @@
+"""RetuningService as its callers know it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from keeptune.runtime.calls import calling
+from keeptune.runtime.errors import FailedPrecondition, InvalidInput, NotFound
+from keeptune.v1 import (
+    deployment_pb2,
+    evaluation_pb2,
+    monitoring_pb2,
+    retuning_pb2,
+    training_pb2,
+)
+from tests.integration.retuning.service import Script, policy, running
+
+SERVING = "models/m/versions/7"
+
+
+def signal(identifier: str = "s1", version: str = SERVING) -> monitoring_pb2.Signal:
+    result = monitoring_pb2.Signal(
+        id=identifier,
+        kind=monitoring_pb2.SIGNAL_KIND_DRIFT,
+        host="hosts/h",
+        version=version,
+        summary="image.mean moved",
+    )
+    result.onset_time.GetCurrentTime()
+    return result
+
+
+async def test_applying_a_policy_tunes_and_deploys_the_first_version(tmp_path: Path) -> None:
+    async with running(tmp_path) as service:
+        await service.apply(policy())
+        retune = await service.newest_reaches("SUCCEEDED")
+        assert retune.trigger == retuning_pb2.TRIGGER_KIND_FIRST
+        assert retune.version == SERVING
+        names = [retuning_pb2.RetuneState.Name(t.state) for t in retune.history]
+        assert [name.removeprefix("RETUNE_STATE_") for name in names] == [
+            "REQUESTED", "SEARCHING", "EVALUATING", "ROLLING_OUT", "SUCCEEDED",
+        ]  # fmt: skip
+        made = service.script.made
+        assert made["study"].budget.max_trials == 20
+        assert made["version"].lineage.retune == retune.name
+        assert made["rollout"].evaluation == retune.evaluation
+        assert set(service.script.calls.values()) <= {1, 2}
+        # The same policy again changes nothing.
+        await service.apply(policy())
+        assert len(await service.retunes()) == 1
+
+
+async def test_signals_of_many_hosts_become_one_retune_with_all_their_evidence(
+    tmp_path: Path,
+) -> None:
+    script = Script()
+    async with running(tmp_path, script) as service:
+        await service.apply(policy(min_rows=600))
+        await service.newest_reaches("SUCCEEDED")
+        script.captures = 10
+        once = signal("s1")
+        first = await service.request(request_id="s1", evidence=[once])
+        assert first.decision == retuning_pb2.REQUEST_DECISION_STARTED
+        again = await service.request(request_id="s1", evidence=[once])
+        other = await service.request(request_id="s2", evidence=[signal("s2")])
+        assert other.decision == retuning_pb2.REQUEST_DECISION_JOINED
+        assert {first.retune.name, other.retune.name, again.retune.name} == {first.retune.name}
+        waiting = await service.get(first.retune.name)
+        assert [e.id for e in waiting.evidence] == ["s1", "s2"]
+        script.captures = 1000
+        done = await service.reaches(first.retune.name, "SUCCEEDED")
+        assert done.fresh.training_rows == 450
+        assert [d.uri for d in script.made["training"].datasets] == [
+            "/data/train.npz",
+            "/captures/training.npz",
+        ]
+        names = [d.display_name for d in script.made["evaluation"].datasets]
+        assert names == ["original", "recent"]
+        assert len(await service.retunes()) == 2
+
+
+async def test_a_cooldown_is_told_and_is_no_lasting_answer(tmp_path: Path) -> None:
+    async with running(tmp_path) as service:
+        slow = policy()
+        slow.cooldown.CopyFrom(Duration(seconds=1))
+        await service.apply(slow)
+        await service.newest_reaches("SUCCEEDED")
+        refused = await service.request(request_id="s1", evidence=[signal()])
+        assert refused.decision == retuning_pb2.REQUEST_DECISION_COOLDOWN
+        assert 0 < refused.retry_after.ToTimedelta().total_seconds() <= 1
+        assert not refused.HasField("retune")
+        decisions = set()
+        while retuning_pb2.REQUEST_DECISION_STARTED not in decisions:
+            decisions.add((await service.request(request_id="s1", evidence=[signal()])).decision)
+        assert len(await service.retunes()) == 2
+
+
+async def test_stale_evidence_starts_nothing(tmp_path: Path) -> None:
+    async with running(tmp_path) as service:
+        await service.apply(policy())
+        await service.newest_reaches("SUCCEEDED")
+        old = signal(version="models/m/versions/3")
+        answer = await service.request(request_id="s9", evidence=[old])
+        assert answer.decision == retuning_pb2.REQUEST_DECISION_STALE
+        assert len(await service.retunes()) == 1
+
+
+async def test_a_rejected_candidate_is_never_registered(tmp_path: Path) -> None:
+    script = Script(verdict=evaluation_pb2.VERDICT_OUTCOME_REJECTED)
+    async with running(tmp_path, script) as service:
+        await service.apply(policy())
+        retune = await service.newest_reaches("REJECTED")
+        assert "as scripted" in retune.reason
+        assert retune.next_step
+        assert "version" not in script.made
+
+
+@pytest.mark.parametrize(
+    ("rollout", "state"),
+    [
+        (deployment_pb2.ROLLOUT_STATE_ROLLED_BACK, "ROLLED_BACK"),
+        (deployment_pb2.ROLLOUT_STATE_FAILED, "FAILED"),
+        (deployment_pb2.ROLLOUT_STATE_BAKING, "BAKING"),
+    ],
+)
+async def test_the_rollout_decides(tmp_path: Path, rollout: int, state: str) -> None:
+    async with running(tmp_path, Script(rollout=rollout)) as service:
+        await service.apply(policy())
+        assert (await service.newest_reaches(state)).reason == "as scripted"
+
+
+async def test_approval_is_waited_for(tmp_path: Path) -> None:
+    async with running(tmp_path) as service:
+        careful = policy()
+        careful.require_approval = True
+        await service.apply(careful)
+        retune = await service.newest_reaches("AWAITING_APPROVAL")
+        assert "rollout" not in service.script.made
+        await service.stub.ApproveRetune(
+            retuning_pb2.ApproveRetuneRequest(name=retune.name, note="looks good")
+        )
+        assert (await service.reaches(retune.name, "SUCCEEDED")).note == "looks good"
+
+
+async def test_cancelling_stops_the_training(tmp_path: Path) -> None:
+    script = Script(training=training_pb2.TRAINING_STATE_RUNNING)
+    async with running(tmp_path, script) as service:
+        await service.apply(policy())
+        retune = await service.newest_reaches("SEARCHING")
+        await service.stub.CancelRetune(
+            retuning_pb2.CancelRetuneRequest(name=retune.name, reason="enough")
+        )
+        assert (await service.reaches(retune.name, "CANCELLED")).reason == "enough"
+        assert script.training == training_pb2.TRAINING_STATE_CANCELLED
+        assert any(call.startswith("StopStudy") for call in script.calls)
+
+
+async def test_cancelling_during_the_bake_rolls_back(tmp_path: Path) -> None:
+    script = Script(rollout=deployment_pb2.ROLLOUT_STATE_BAKING)
+    async with running(tmp_path, script) as service:
+        await service.apply(policy())
+        retune = await service.newest_reaches("BAKING")
+        await service.stub.CancelRetune(retuning_pb2.CancelRetuneRequest(name=retune.name))
+        await service.reaches(retune.name, "CANCELLED")
+        assert script.rollout == deployment_pb2.ROLLOUT_STATE_ROLLED_BACK
+
+
+async def test_peers_that_are_away_are_waited_for(tmp_path: Path) -> None:
+    methods = ("CreateModel", "CreateStudy", "CreateTraining", "CreateEvaluation")
+    script = Script()
+    # More than the channel's own retries cover.
+    script.outages.update(dict.fromkeys((*methods, "CreateModelVersion", "CreateRollout"), 6))
+    async with running(tmp_path, script) as service:
+        await service.apply(policy())
+        retune = (await service.retunes())[-1]
+        await service.reaches(retune.name, "SUCCEEDED", seconds=60)
+        assert script.outages.total() == 0
+
+
+async def test_a_restart_goes_on_where_it_was(tmp_path: Path) -> None:
+    script = Script(training=training_pb2.TRAINING_STATE_RUNNING)
+    async with running(tmp_path, script) as service:
+        await service.apply(policy())
+        name = (await service.newest_reaches("SEARCHING")).name
+    script.training = training_pb2.TRAINING_STATE_SUCCEEDED
+    async with running(tmp_path, script) as service:
+        await service.reaches(name, "SUCCEEDED")
+        identifier = name.removeprefix("retunes/")
+        assert script.calls[f"CreateStudy {identifier}"] == 1
+        assert script.calls[f"CreateTraining {identifier}"] == 1
+
+
+async def test_watching_resumes_after_a_revision(tmp_path: Path) -> None:
+    async with running(tmp_path) as service:
+        await service.apply(policy())
+        name = (await service.newest_reaches("SUCCEEDED")).name
+        seen = []
+        call = service.stub.WatchRetunes(retuning_pb2.WatchRetunesRequest())
+        async for event in call:
+            seen.append(event)
+            if event.retune.HasField("end_time"):
+                break
+        call.cancel()
+        middle = seen[len(seen) // 2].revision
+        resumed = []
+        call = service.stub.WatchRetunes(
+            retuning_pb2.WatchRetunesRequest(policy="policies/p", revision=middle)
+        )
+        async for event in call:
+            resumed.append(event)
+            if event.retune.HasField("end_time"):
+                break
+        call.cancel()
+        assert resumed == [event for event in seen if event.revision > middle]
+        assert {event.retune.name for event in seen} == {name}
+
+
+async def test_a_trainer_that_is_not_installed_is_refused(tmp_path: Path) -> None:
+    async with running(tmp_path) as service:
+        wrong = policy()
+        wrong.trainer = "trainers/imagine"
+        with pytest.raises(InvalidInput) as caught:
+            await service.apply(wrong)
+        assert caught.value.field == "policy.trainer"
+        assert await service.retunes() == []
+
+
+async def test_two_policies_cannot_keep_one_model(tmp_path: Path) -> None:
+    async with running(tmp_path) as service:
+        await service.apply(policy())
+        request = retuning_pb2.ApplyPolicyRequest(policy_id="other", policy=policy())
+        with pytest.raises(FailedPrecondition, match="policies/p"):
+            await calling(service.stub.ApplyPolicy(request))
+
+
+async def test_validate_only_changes_nothing(tmp_path: Path) -> None:
+    async with running(tmp_path) as service:
+        checked = await service.apply(policy(), validate_only=True)
+        assert checked.search.budget.max_trials == 20
+        with pytest.raises(NotFound):
+            await service.request(request_id="x")
