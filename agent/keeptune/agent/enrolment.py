@@ -1,0 +1,43 @@
+"""Calls that the agent's commands make: join a control plane, ask a running agent."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from pathlib import Path
+
+from keeptune.agent.config import AgentSettings
+from keeptune.agent.credentials import HostCredential
+from keeptune.runtime.auth import ClientCredentials
+from keeptune.runtime.calls import calling
+from keeptune.runtime.channel import open_channel
+from keeptune.v1 import agent_pb2, agent_pb2_grpc, deployment_pb2, deployment_pb2_grpc
+
+
+async def enroll(settings: AgentSettings, join_token: str) -> Path:
+    """Trades the token for a credential and stores it, for its owner only; returns where."""
+    request = deployment_pb2.EnrollRequest(
+        request_id=uuid.uuid4().hex,
+        host_id=settings.host,
+        join_token=join_token,
+        info=deployment_pb2.HostInfo(labels=settings.labels),
+    )
+    async with open_channel(
+        settings.deployment, credentials=ClientCredentials(ca=settings.ca)
+    ) as channel:
+        answer = await calling(deployment_pb2_grpc.AgentLinkStub(channel).Enroll(request))
+    credential = HostCredential(settings.host, answer.credential, answer.registry_public_key)
+    return await asyncio.to_thread(credential.store, settings.data_dir)
+
+
+async def ask_status(settings: AgentSettings) -> agent_pb2.AgentStatus:
+    """What the agent at `server.listen` says, shown the token in its data folder."""
+    tokens_file = settings.server.tokens_file or settings.data_dir / "credentials"
+    async with open_channel(
+        settings.server.listen,
+        credentials=ClientCredentials.from_file(tokens_file),
+        wait_for_ready=False,
+        timeout=10.0,
+    ) as channel:
+        stub = agent_pb2_grpc.AgentServiceStub(channel)
+        return await calling(stub.GetStatus(agent_pb2.GetStatusRequest()))

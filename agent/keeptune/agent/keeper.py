@@ -1,0 +1,193 @@
+"""Keeps the host serving: follows Triton, probes what serves, and goes back when a bake fails.
+
+All of it works without the control plane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from keeptune.agent.carrier import Carrier
+from keeptune.agent.health import ModelHealth
+from keeptune.agent.host_store import Bake, HostStore
+from keeptune.agent.triton import TritonClient
+from keeptune.agent.triton_model import ModelLoadFailed
+from keeptune.agent.updates import ModelUpdater
+from keeptune.agent.watcher import Watcher
+from keeptune.runtime.clock import Clock
+from keeptune.runtime.errors import DeadlineExceeded, KeeptuneError, Unavailable
+
+log = structlog.get_logger()
+
+POLL_SECONDS = 1.0
+_CANARY_SECONDS = 10.0
+_CANARY_SECONDS_IN_BAKE = 1.0
+_REPAIR_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class TritonState:
+    ready: bool = False
+    version: str = ""
+    reason: str = "not asked yet"
+
+
+@dataclass
+class _Probe:
+    """The last canary of a model's served version, and the last repair; monotonic seconds."""
+
+    version: int = 0
+    at: float = float("-inf")
+    repaired_at: float = float("-inf")
+    problem: str = ""
+    sent: int = 0
+
+
+class Keeper:
+    def __init__(
+        self,
+        *,
+        triton: TritonClient,
+        updater: ModelUpdater,
+        health: ModelHealth,
+        carrier: Carrier,
+        watcher: Watcher,
+        store: HostStore,
+        clock: Clock,
+        changed: Callable[[str], None],
+    ) -> None:
+        self._triton = triton
+        self._updater = updater
+        self._health = health
+        self._carrier = carrier
+        self._watcher = watcher
+        self._store = store
+        self._clock = clock
+        self._changed = changed
+        self._ready: dict[str, set[int]] = {}
+        self._probes: dict[str, _Probe] = {}
+        self._restored = False
+        self.state = TritonState()
+
+    async def look(self) -> None:
+        """One look at everything, about once a second."""
+        self._watcher.sync(self._carrier)
+        try:
+            await self._look_at_triton()
+        except (Unavailable, DeadlineExceeded) as error:
+            # Whatever it did before, a Triton that comes back is to be looked at anew.
+            self._restored = False
+            self._set_state(TritonState(False, self.state.version, error.message))
+            return
+        for model in list(self._watcher.watches):
+            await self._look_at_model(model)
+
+    def problem(self, model: str) -> str:
+        """Why what serves is not healthy; empty when it is."""
+        watch = self._watcher.watches.get(model)
+        if watch is None:
+            return "nothing serves"
+        if not self.state.ready:
+            return f"Triton: {self.state.reason}"
+        if watch.number not in self._ready.get(model, set()):
+            return f"version {watch.number} is not ready in Triton"
+        probe = self._probes.get(model)
+        if probe is not None and probe.version == watch.number and probe.problem:
+            return probe.problem
+        return watch.breach()
+
+    def canaries(self, model: str) -> int:
+        """How many probes the served version's counters may hold."""
+        probe = self._probes.get(model)
+        return probe.sent if probe is not None else 0
+
+    async def _look_at_triton(self) -> None:
+        if not self._restored:
+            await self._restore()
+        index = await self._triton.index()
+        self._ready = {}
+        for entry in index:
+            if entry.ready:
+                self._ready.setdefault(entry.model, set()).add(entry.version)
+        self._watcher.poll(await self._triton.statistics(), self._clock.now().timestamp())
+
+    async def _restore(self) -> None:
+        """Triton serves what the disk says; after each start of either."""
+        info = await self._triton.server()
+        for restored in await self._updater.restore():
+            log.info(
+                "model.restored",
+                model=restored.model,
+                serving=restored.serving,
+                problem=restored.problem,
+            )
+        self._restored = True
+        self._set_state(TritonState(True, info.version, ""))
+
+    def _set_state(self, state: TritonState) -> None:
+        if state.ready != self.state.ready:
+            log.info("triton.state", ready=state.ready, why=state.reason)
+            self.state = state
+            self._changed("")
+        self.state = state
+
+    async def _look_at_model(self, model: str) -> None:
+        before = self.problem(model)
+        bake = self._store.record(model).bake
+        watch = self._watcher.watches[model]
+        baking = bake is not None and bake.version == watch.number
+        await self._probe(model, watch.number, baking=baking)
+        if baking:
+            assert bake is not None
+            await self._look_at_bake(model, bake)
+        elif self._probes[model].problem:
+            await self._repair(model)
+        if (self.problem(model) == "") != (before == ""):
+            self._changed(model)
+
+    async def _probe(self, model: str, version: int, *, baking: bool) -> None:
+        probe = self._probes.setdefault(model, _Probe())
+        if probe.version != version:
+            self._probes[model] = probe = _Probe(version)
+        now = self._clock.monotonic()
+        if now - probe.at < (_CANARY_SECONDS_IN_BAKE if baking else _CANARY_SECONDS):
+            return
+        probe.at = now
+        probe.sent += 1
+        example = self._watcher.example(model)
+        probe.problem = (await self._health.probe(model, version, example or None)).problem
+
+    async def _look_at_bake(self, model: str, bake: Bake) -> None:
+        """A breach goes back at once; a bake that has lasted long enough is over."""
+        problem = self._probes[model].problem or self._watcher.watches[model].breach()
+        if problem:
+            if bake.previous:
+                await self._carrier.go_back(model, problem)
+        elif self._clock.now().timestamp() >= bake.until:
+            await self._carrier.end_bake(model)
+
+    async def _repair(self, model: str) -> None:
+        """A version that once answered and does not any more is loaded anew, now and then."""
+        probe = self._probes[model]
+        now = self._clock.monotonic()
+        if now - probe.repaired_at < _REPAIR_SECONDS:
+            return
+        probe.repaired_at = now
+        try:
+            results = await self._health.repair(model, self._watcher.example(model) or None)
+        except ModelLoadFailed as error:
+            probe.problem = error.message
+            return
+        probe.problem = next((result.problem for result in results if result.problem), "")
+
+    async def run(self) -> None:
+        """For ever; what fails in one look is logged and looked at again."""
+        while True:
+            try:
+                await self.look()
+            except KeeptuneError as error:
+                log.warning("keeper.look_failed", why=error.message)
+            await self._clock.sleep(POLL_SECONDS)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from keeptune.agent import signals
+from keeptune.agent.detectors.base import ChannelShift, Finding
+from keeptune.agent.signals import Request, SignalBook
+from keeptune.v1 import monitoring_pb2 as pb
+
+DRIFT, LATENCY = pb.SIGNAL_KIND_DRIFT, pb.SIGNAL_KIND_LATENCY
+
+
+def finding(second: int = 30, note: str = "") -> Finding:
+    return Finding(
+        statistic=60_000.0,
+        threshold=50_000.0,
+        samples=900,
+        samples_since_onset=40,
+        onset=datetime(2026, 1, 1, 12, 0, 10, tzinfo=UTC),
+        detected=datetime(2026, 1, 1, 12, 0, second, tzinfo=UTC),
+        shifts=()
+        if note
+        else (
+            ChannelShift("image.mean", 0.6, 0.25, 0.5, (0.3,), (0.9, 0.1), (0.1, 0.9)),
+            ChannelShift("output.class", 0.2, float("nan"), float("nan"), (), (1.0,), (1.0,)),
+        ),
+        note=note,
+    )
+
+
+def test_the_same_trouble_keeps_its_id_over_restarts(tmp_path: Path) -> None:
+    book = SignalBook(tmp_path, "h")
+    first = book.observe("digits", 1, DRIFT, finding())
+    assert first is not None
+    assert first.signal.id == "h-digits-v1-drift-1767268830000"
+    assert first.signal.host == "hosts/h"
+    assert first.signal.version == "models/digits/versions/1"
+    assert book.observe("digits", 1, DRIFT, finding(31)) is None
+    again = SignalBook(tmp_path, "h")
+    assert again.observe("digits", 1, DRIFT, finding(32)) is None
+    assert [entry.signal.id for entry in again] == [first.signal.id]
+    assert again.revision == book.revision == 1
+
+
+def test_a_person_can_read_it(tmp_path: Path) -> None:
+    book = SignalBook(tmp_path, "h")
+    entry = book.observe("digits", 1, DRIFT, finding())
+    assert entry is not None
+    assert entry.signal.summary == (
+        "drift on digits version 1: image.mean moved by 0.60 (mean 0.25 to 0.5); "
+        "output.class moved by 0.20; since 12:00:10 UTC, in 40 samples"
+    )
+    assert list(entry.signal.channels[0].current) == [0.1, 0.9]
+    slow = book.observe("digits", 1, LATENCY, finding(note="too slow"))
+    assert slow is not None
+    assert slow.signal.summary == "latency on digits version 1: too slow"
+
+
+def test_only_what_a_retune_mends_is_asked_for_and_only_while_it_lasts(tmp_path: Path) -> None:
+    book = SignalBook(tmp_path, "h")
+    drift = book.observe("digits", 1, DRIFT, finding())
+    book.observe("digits", 1, LATENCY, finding(note="too slow"))
+    assert drift is not None
+    assert [entry.signal.id for entry in book.wanted(0.0)] == [drift.signal.id]
+    book.refused(drift.signal.id, "COOLDOWN", retry_at=100.0)
+    assert book.wanted(99.0) == []
+    assert len(SignalBook(tmp_path, "h").wanted(100.0)) == 1
+    book.observe("digits", 1, DRIFT, None)
+    assert book.wanted(100.0) == []
+    # The same kind of trouble, later, is another one.
+    assert book.observe("digits", 1, DRIFT, finding(59)) is not None
+
+
+def test_an_answer_ends_the_asking(tmp_path: Path) -> None:
+    book = SignalBook(tmp_path, "h")
+    entry = book.observe("digits", 1, DRIFT, finding())
+    assert entry is not None
+    book.answered(entry.signal.id, "STARTED retunes/r")
+    assert book.wanted(0.0) == []
+    kept = next(iter(SignalBook(tmp_path, "h")))
+    assert (kept.request, kept.answer, kept.active) == (Request.ENDED, "STARTED retunes/r", True)
+
+
+def test_signals_of_versions_that_are_gone_are_over(tmp_path: Path) -> None:
+    book = SignalBook(tmp_path, "h")
+    book.observe("digits", 1, DRIFT, finding())
+    book.observe("other", 1, DRIFT, finding())
+    book.end_others("digits", 2)
+    assert [(e.signal.model, e.active) for e in book] == [
+        ("models/digits", False), ("models/other", True),
+    ]  # fmt: skip
+    assert len(book.wanted(0.0)) == 1
+
+
+def test_it_stays_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "KEPT", 5)
+    book = SignalBook(tmp_path, "h")
+    for version in range(1, 10):
+        book.observe("digits", version, DRIFT, finding())
+        book.observe("digits", version, DRIFT, None)
+    assert len(list(tmp_path.glob("*.json"))) <= 6
+    assert book.after(8)[0].signal.version == "models/digits/versions/9"
