@@ -8,7 +8,7 @@ tables, records, ledger,  documents with a state, replay of repeated requests, a
 events, filters, paging   that watchers resume from; the list language they share
 artifacts                 content-addressed blobs on a disk or behind S3
 config, auth, logging,    settings with origins, tokens and roles, structured logs, metrics and
-telemetry                 traces
+telemetry, propagation    traces
 server, interceptors,     gRPC servers and clients with all of the above wired in
 validation, channel
 """

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from keeptune.runtime import telemetry
+from keeptune.runtime import propagation
 from keeptune.runtime.addresses import parse_address
 from keeptune.runtime.auth import ClientCredentials, bearer
 from keeptune.runtime.errors import InvalidInput, typed_errors
@@ -139,12 +139,12 @@ class _Preparation:
     def __init__(self, credentials: ClientCredentials, timeout: float) -> None:
         self._fixed = (bearer(credentials.token),) if credentials.token else ()
         self._timeout = timeout
-        self._traced = telemetry.tracing_is_wanted()
+        self._traced = propagation.tracing_is_wanted()
 
     def metadata(self, given: Any) -> tuple[tuple[str, str | bytes], ...]:
         ids = {f"x-keeptune-{name.replace('_', '-')}": value for name, value in carried().items()}
         if self._traced:
-            telemetry.inject(ids)
+            propagation.inject(ids)
         return (*self._fixed, *ids.items(), *(tuple(entry) for entry in given or ()))
 
     def unary(self, call: Any) -> Any:

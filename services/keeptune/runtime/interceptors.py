@@ -28,7 +28,7 @@ import structlog
 from opentelemetry import trace
 from structlog.contextvars import bind_contextvars
 
-from keeptune.runtime import telemetry
+from keeptune.runtime import propagation, telemetry
 from keeptune.runtime.auth import HEADER, Grants, Tokens, allowed_roles, denied, note_caller
 from keeptune.runtime.errors import (
     Internal,
@@ -69,7 +69,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._tokens = tokens
         self._grants = grants
         self._open_methods = frozenset(open_methods)
-        self._traced = telemetry.tracing_is_wanted()
+        self._traced = propagation.tracing_is_wanted()
         self._handlers: dict[str, Handler] = {}
         self._streams: set[asyncio.Task[Any]] = set()
         self.draining = False

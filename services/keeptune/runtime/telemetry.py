@@ -8,7 +8,7 @@ the calls' metadata.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
@@ -18,6 +18,7 @@ from prometheus_client import Counter, Histogram, start_http_server
 
 from keeptune.runtime.addresses import parse_address
 from keeptune.runtime.errors import FailedPrecondition
+from keeptune.runtime.propagation import tracing_is_wanted
 
 _LABELS = ("grpc_type", "grpc_service", "grpc_method")
 
@@ -69,13 +70,6 @@ def serve_metrics(listen: str) -> Callable[[], None]:
     return stop
 
 
-def tracing_is_wanted() -> bool:
-    return os.environ.get("OTEL_SDK_DISABLED", "").lower() != "true" and any(
-        os.environ.get(name)
-        for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    )
-
-
 def start_tracing(program: str) -> Callable[[], None]:
     """Sends spans to the OTLP endpoint of the environment, if there is one.
 
@@ -115,8 +109,3 @@ def end_span(span: trace.Span, code: grpc.StatusCode) -> None:
     span.set_attribute("rpc.grpc.status_code", code.value[0])
     if code is not grpc.StatusCode.OK:
         span.set_status(trace.Status(trace.StatusCode.ERROR, code.name))
-
-
-def inject(metadata: MutableMapping[str, str]) -> None:
-    """Adds the present span's W3C context, if there is one."""
-    propagate.inject(metadata)
