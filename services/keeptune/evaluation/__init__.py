@@ -14,8 +14,9 @@ latency     how long one call takes
 profile     the reference profile that agents compare with
 onnx_model  ONNX files read as data from strangers, and run by ONNX Runtime
 contestant  a model and its answers on a dataset
-judge       runs all of it in a process of its own; job: what goes in and comes out
-judging     starts that process, with a deadline
+judge       runs all of it; job: what goes in and what comes out, as files
+judge_host  the process in whose forks the jobs are done; hosts: the service's end of it
+judging     makes a job of an evaluation and has it done, with a deadline
 admission   what is refused at once
 loop        judges what is open
 store       evaluations on disk

@@ -9,6 +9,7 @@ from keeptune.v1 import types_pb2
 
 JOB_FILE = "job.json"
 RESULT_FILE = "result.json"
+STDERR_FILE = "stderr.txt"
 
 
 @dataclass(frozen=True)

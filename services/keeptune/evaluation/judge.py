@@ -1,20 +1,14 @@
 """Judges one candidate: runs the models over the data, measures all that the gate asks about.
 
-    python -m keeptune.evaluation.judge FOLDER
-
-carries out `job.json` of the folder and writes `result.json` there, in a process of its own,
-because a hostile model can crash, hang or exhaust the C++ code that runs it. The process ends when
-its stdin closes, so that a service that was killed leaves no judge behind. The result depends on
-the job's content alone, apart from the latencies.
+The result depends on the job's content alone, apart from the latencies. It runs in a process of
+its own (see `judge_host`), because a hostile model can crash, hang or exhaust the C++ code that
+runs it.
 """
 
 from __future__ import annotations
 
 import functools
-import os
 import resource
-import sys
-import threading
 from pathlib import Path
 
 from keeptune.evaluation import latency, scoring
@@ -127,9 +121,8 @@ def _latencies(job: Job, firsts: list[tuple[Contestant, Answers]]) -> list[Laten
     ]
 
 
-def main(arguments: list[str]) -> int:
-    (folder,) = map(Path, arguments)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def carry_out(folder: Path) -> None:
+    """Does the folder's job and writes its result there; limits this process's memory."""
     job = documents.decode((folder / JOB_FILE).read_bytes(), Job)
     # Data and not address space: onnxruntime and numpy reserve far more than they use.
     resource.setrlimit(resource.RLIMIT_DATA, (job.memory_bytes, job.memory_bytes))
@@ -140,14 +133,3 @@ def main(arguments: list[str]) -> int:
     partial = folder / f"{RESULT_FILE}.part"
     partial.write_text(documents.encode(result, Result))
     partial.rename(folder / RESULT_FILE)
-    return 0
-
-
-def _end_with_parent() -> None:
-    """Nothing is ever written to stdin: it ends when whoever holds the other end does."""
-    os.read(0, 1)
-    os._exit(3)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

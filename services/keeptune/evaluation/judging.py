@@ -1,18 +1,14 @@
-"""Starts a judging process, gives it a job, and brings back its judgement, or why there is none."""
+"""Makes a job of an evaluation, has it done in a judging process, and brings back what it found."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import signal
-import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from keeptune.evaluation.config import EvaluationSettings
+from keeptune.evaluation.hosts import Host, JudgeDied
 from keeptune.evaluation.job import JOB_FILE, RESULT_FILE, Job, Result
 from keeptune.evaluation.model import Evaluation, Judgement
 from keeptune.runtime import documents
@@ -22,13 +18,7 @@ from keeptune.runtime.errors import InvalidInput, Unavailable
 from keeptune.runtime.sources import format_of
 from keeptune.v1 import types_pb2
 
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-_STDERR_BYTES = 2000
 _RETRY_SECONDS = 5.0
-
-
-class JudgeDied(Exception):  # noqa: N818  (a fact, and not an error of ours)
-    """The judging process ended without a result: it crashed, was killed, or ran out of memory."""
 
 
 class Judge(Protocol):
@@ -36,18 +26,28 @@ class Judge(Protocol):
         """Raises KeeptuneError when it cannot be judged, JudgeDied when the judge died."""
 
 
-@dataclass(frozen=True)
 class ProcessJudge:
-    """Judges in a process of its own with a deadline and a limit on its memory."""
+    """Judges in a process of its own with a deadline and a limit on its memory.
 
-    artifacts: ArtifactStore
-    settings: EvaluationSettings
-    # Holds a folder for each job under way; what a killed service left there is cleared at start.
-    work_dir: Path
+    `work_dir` holds a folder for each job under way. Processes that have done a job wait for the
+    next one; `close` ends them.
+    """
+
+    def __init__(
+        self, artifacts: ArtifactStore, settings: EvaluationSettings, work_dir: Path
+    ) -> None:
+        self._artifacts = artifacts
+        self._settings = settings
+        self._work_dir = work_dir
+        self._idle: list[Host] = []
+
+    async def close(self) -> None:
+        while self._idle:
+            await self._idle.pop().kill()
 
     async def judge(self, evaluation: Evaluation) -> Judgement:
         try:
-            with tempfile.TemporaryDirectory(dir=self.work_dir, prefix="job-") as name:
+            with tempfile.TemporaryDirectory(dir=self._work_dir, prefix="job-") as name:
                 folder = Path(name)
                 job = await self._job(evaluation, folder)
                 (folder / JOB_FILE).write_text(documents.encode(job, Job))
@@ -66,9 +66,9 @@ class ProcessJudge:
 
     async def _job(self, evaluation: Evaluation, folder: Path) -> Job:
         """Puts what the job needs into its folder: the judge has no access to the store."""
-        await self.artifacts.fetch(evaluation.candidate, folder / "candidate.onnx")
+        await self._artifacts.fetch(evaluation.candidate, folder / "candidate.onnx")
         if evaluation.champion is not None:
-            await self.artifacts.fetch(evaluation.champion, folder / "champion.onnx")
+            await self._artifacts.fetch(evaluation.champion, folder / "champion.onnx")
         datasets = [
             await self._local(dataset, folder, f"dataset-{index}")
             for index, dataset in enumerate(evaluation.datasets)
@@ -84,8 +84,8 @@ class ProcessJudge:
             ),
             confidence=evaluation.gate.confidence,
             latency_batch_size=evaluation.latency_batch_size,
-            latency_seconds=self.settings.latency_seconds,
-            memory_bytes=self.settings.memory_bytes,
+            latency_seconds=self._settings.latency_seconds,
+            memory_bytes=self._settings.memory_bytes,
         )
 
     async def _local(
@@ -97,45 +97,29 @@ class ProcessJudge:
         if dataset.WhichOneof("source") == "artifact":
             local.format = format_of(dataset, "dataset")
             artifact: Artifact = from_proto(dataset.artifact)
-            local.uri = str(await self.artifacts.fetch(artifact, folder / filename))
+            local.uri = str(await self._artifacts.fetch(artifact, folder / filename))
         return local
 
     async def _run(self, folder: Path) -> None:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",  # a file in the working folder must not pass for a module
-            "-m",
-            "keeptune.evaluation.judge",
-            str(folder),
-            # It reads its end of this pipe and ends when we do.
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, **dict.fromkeys(_THREADS, "1")},
-        )
-        assert process.stderr is not None
+        while self._idle and not self._idle[-1].alive:
+            self._idle.pop()
+        host = self._idle.pop() if self._idle else await Host.start()
         try:
-            async with asyncio.timeout(self.settings.deadline_seconds):
-                said = b""
-                while chunk := await process.stderr.read(1 << 16):
-                    said = (said + chunk)[-_STDERR_BYTES:]
-                code = await process.wait()
+            async with asyncio.timeout(self._settings.deadline_seconds):
+                await host.carry_out(folder)
         except TimeoutError:
+            await host.kill()
             raise InvalidInput(
-                f"it was not judged within {self.settings.deadline_seconds:g} s",
+                f"it was not judged within {self._settings.deadline_seconds:g} s",
                 fix="give a faster model or less data, or raise evaluation.deadline_seconds",
                 reason="JUDGING_TIMED_OUT",
             ) from None
+        except asyncio.CancelledError:
+            await host.kill()
+            raise
         finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
-        if code < 0:
-            raise JudgeDied(f"the judging process died of {signal.Signals(-code).name}")
-        if code > 0:
-            last = said.decode(errors="replace").strip().splitlines()[-1:]
-            raise JudgeDied(f"the judging process failed: {(last or [f'status {code}'])[0][:300]}")
+            if host.alive:
+                self._idle.append(host)
 
 
 def _read_result(folder: Path) -> Result:

@@ -15,7 +15,8 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from keeptune.evaluation import gate, store
-from keeptune.evaluation.judging import Judge, JudgeDied
+from keeptune.evaluation.hosts import JudgeDied
+from keeptune.evaluation.judging import Judge
 from keeptune.evaluation.model import Evaluation, EvaluationState, Judgement
 from keeptune.runtime.artifacts import Artifact, ArtifactStore
 from keeptune.runtime.backoff import Backoff

@@ -22,15 +22,21 @@ async def build(settings: EvaluationSettings, context: Context) -> Program:
     database = await Database.open(url, clock=context.clock)
     await migrate(database)
     work_dir = await asyncio.to_thread(_cleared, context.data_dir / "evaluation-jobs")
+    judge = ProcessJudge(context.artifacts, settings, work_dir)
     loop = Loop(
         database,
         context.artifacts,
-        ProcessJudge(context.artifacts, settings, work_dir),
+        judge,
         context.clock,
         parallelism=settings.parallelism,
         poll_seconds=settings.poll_seconds,
     )
     servicer = EvaluationServicer(database, Admission(context.artifacts, settings), loop)
+
+    async def close() -> None:
+        await judge.close()
+        await database.close()
+
     return Program(
         name="evaluation",
         servicers=[
@@ -41,7 +47,7 @@ async def build(settings: EvaluationSettings, context: Context) -> Program:
             )
         ],
         background=[loop.run],
-        close=database.close,
+        close=close,
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from keeptune.evaluation import store
-from keeptune.evaluation.judging import JudgeDied
+from keeptune.evaluation.hosts import JudgeDied
 from keeptune.evaluation.loop import Loop
 from keeptune.evaluation.model import (
     DatasetResult,
