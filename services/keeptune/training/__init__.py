@@ -8,6 +8,7 @@ model        trainings and how their state may change; pure
 decide       what a training needs next, from what is; pure
 allocation   who gets how many of the host's worker processes; pure
 supervisor   the loop that looks, decides and does
+jobs         what a worker is told to do; pure
 runs         the workers of one training, and what they say
 studies      what a study tells of itself, and its best trial
 admission    all checks of a new training before it is acknowledged

@@ -7,11 +7,9 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 
-from keeptune.runtime.artifacts import ArtifactStore
 from keeptune.runtime.errors import FailedPrecondition, InvalidInput, NotFound, Violation
 from keeptune.training.convert import parameters_from_proto
-from keeptune.training.datasets.cache import DatasetCache
-from keeptune.training.datasets.prepare import DataRequest, prepare
+from keeptune.training.datasets.keeper import DataKeeper
 from keeptune.training.engines.local import LocalEngine
 from keeptune.training.model import Scalar, Training
 from keeptune.training.studies import Studies
@@ -27,14 +25,12 @@ class Admission:
         trainers: Trainers,
         studies: Studies,
         engine: LocalEngine,
-        cache: DatasetCache,
-        artifacts: ArtifactStore,
+        data: DataKeeper,
     ) -> None:
         self._trainers = trainers
         self._studies = studies
         self._engine = engine
-        self._cache = cache
-        self._artifacts = artifacts
+        self._data = data
 
     async def admit(self, training: Training) -> Training:
         """The training with its data prepared. Raises what is wrong, naming the field."""
@@ -47,14 +43,14 @@ class Admission:
             await self._check_study(training, trainer)
         if training.resources.gpu:
             await self._check_gpu(training)
-        data = await asyncio.to_thread(prepare, data_request(training), self._artifacts)
+        data = await self._data.prepare(training)
         if problem := await asyncio.to_thread(trainer.check, data):
             raise InvalidInput(
                 field="training.datasets",
                 problem=problem,
                 fix=f"{training.trainer} needs: {trainer.data_contract}",
             )
-        return replace(training, data_key=await asyncio.to_thread(self._cache.put, data))
+        return replace(training, data_key=await self._data.keep(data))
 
     async def _check_study(self, training: Training, trainer: Trainer) -> None:
         try:
@@ -88,16 +84,6 @@ class Admission:
                 "build of torch are",
                 reason="NO_GPU",
             )
-
-
-def data_request(training: Training) -> DataRequest:
-    return DataRequest(
-        task=training.task,
-        datasets=training.datasets,
-        validation_datasets=training.validation_datasets,
-        validation_fraction=training.validation_fraction,
-        seed=training.seed,
-    )
 
 
 def _check_task(training: Training, trainer: Trainer) -> None:

@@ -144,7 +144,10 @@ class Training:
         return replace(
             self,
             state=TrainingState.SUCCEEDED,
-            reason=f"the model of {self.best_trial or 'the run'} is exported",
+            reason=(
+                f"the model of {self.best_trial or 'the run'} is exported; it differs from the "
+                f"trained one by at most {model.parity_error:.1g}"
+            ),
             next_step="evaluate it, then roll it out",
             model=model,
             end_time=now,

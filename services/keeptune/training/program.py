@@ -7,6 +7,7 @@ from keeptune.runtime.server import Context, Program
 from keeptune.training.admission import Admission
 from keeptune.training.config import TrainingSettings
 from keeptune.training.datasets.cache import DatasetCache
+from keeptune.training.datasets.keeper import DataKeeper
 from keeptune.training.engines.local import LocalEngine
 from keeptune.training.servicer import TrainingServicer
 from keeptune.training.studies import Studies
@@ -23,21 +24,21 @@ async def build(settings: TrainingSettings, context: Context) -> Program:
     database.start_housekeeping()
     studies = Studies(context.open_channel("search"))
     engine = LocalEngine()
-    cache = DatasetCache(context.data_dir / "datasets")
+    data = DataKeeper(DatasetCache(context.data_dir / "datasets"), context.artifacts)
     supervisor = Supervisor(
         database,
         studies,
         engine,
-        cache,
-        context.artifacts,
+        data,
         context.clock,
+        artifacts_url=context.artifacts.url,
         search=lambda: context.find("search"),
         workers=settings.workers,
         poll_seconds=settings.poll_seconds,
         log_level=settings.log_level,
     )
     trainers = Trainers.installed()
-    admission = Admission(trainers, studies, engine, cache, context.artifacts)
+    admission = Admission(trainers, studies, engine, data)
 
     async def close() -> None:
         await supervisor.close()

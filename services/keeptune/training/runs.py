@@ -169,5 +169,5 @@ class Run:
     def _count_loss(self) -> None:
         self.losses += 1
         if self.losses > 1:
-            pause = min(0.25 * 2**self.losses, _LONGEST_PAUSE)
+            pause = min(2.0 ** (self.losses - 4), _LONGEST_PAUSE)
             self._not_before = self._clock.monotonic() + pause

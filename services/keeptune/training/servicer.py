@@ -47,13 +47,11 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
     async def ListTrainers(
         self, request: training_pb2.ListTrainersRequest, context: ServicerContext
     ) -> training_pb2.ListTrainersResponse:
-        ids = [each for each in self._trainers.ids if each > request.page_token]
+        found = [each for each in self._trainers.usable() if each.name > request.page_token]
         size = min(request.page_size or _MOST_TRAINERS, _MOST_TRAINERS)
         return training_pb2.ListTrainersResponse(
-            trainers=[
-                trainer_to_proto(self._trainers.get(f"trainers/{each}")) for each in ids[:size]
-            ],
-            next_page_token=ids[size - 1] if len(ids) > size else "",
+            trainers=[trainer_to_proto(each) for each in found[:size]],
+            next_page_token=found[size - 1].name if len(found) > size else "",
         )
 
     async def GetTrainer(

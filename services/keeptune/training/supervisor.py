@@ -13,19 +13,16 @@ from functools import partial
 
 import structlog
 
-from keeptune.runtime.artifacts import ArtifactStore
 from keeptune.runtime.channel import Endpoint
 from keeptune.runtime.clock import Clock
 from keeptune.runtime.db import Database
-from keeptune.runtime.errors import KeeptuneError
+from keeptune.runtime.errors import InvalidInput, KeeptuneError
 from keeptune.runtime.logging import Level
 from keeptune.runtime.names import new_id
 from keeptune.runtime.records import Record
 from keeptune.training import store
-from keeptune.training.admission import data_request
-from keeptune.training.allocation import Demand, Host, allocate, cores, device
-from keeptune.training.datasets.cache import DatasetCache
-from keeptune.training.datasets.prepare import prepare
+from keeptune.training.allocation import Demand, Host, allocate
+from keeptune.training.datasets.keeper import DataKeeper
 from keeptune.training.decide import (
     BeginExport,
     ChooseBest,
@@ -42,7 +39,7 @@ from keeptune.training.decide import (
     wanted_workers,
 )
 from keeptune.training.engines.local import LocalEngine
-from keeptune.training.engines.messages import ExportWork, FixedWork, Job, StudyWork
+from keeptune.training.jobs import Surroundings, job_for
 from keeptune.training.model import (
     Anomaly,
     Progress,
@@ -65,10 +62,10 @@ class Supervisor:
         database: Database,
         studies: Studies,
         engine: LocalEngine,
-        cache: DatasetCache,
-        artifacts: ArtifactStore,
+        data: DataKeeper,
         clock: Clock,
         *,
+        artifacts_url: str,
         search: Callable[[], Endpoint],
         workers: int,
         poll_seconds: float,
@@ -77,8 +74,8 @@ class Supervisor:
         self._database = database
         self._studies = studies
         self._engine = engine
-        self._cache = cache
-        self._artifacts = artifacts
+        self._data = data
+        self._artifacts_url = artifacts_url
         self._clock = clock
         self._search = search
         self._workers = workers
@@ -241,8 +238,18 @@ class Supervisor:
         if failure is not None:
             await self._fail(record.name, failure)
             return
+        around = Surroundings(host, self._search(), self._artifacts_url, self._log_level)
         for index in start:
-            await run.start(index, self._job(record, index, run, host))
+            job = job_for(
+                record.name,
+                record.doc,
+                index,
+                around,
+                data_folder=self._data.folder(record.doc.data_key),
+                incarnation=new_id(),
+                give_up=run.give_up,
+            )
+            await run.start(index, job)
 
     async def _choose(self, record: Record[Training], trials_done: int) -> None:
         best = await self._studies.best(record.doc.study, record.doc.trainer)
@@ -258,46 +265,14 @@ class Supervisor:
         self.wake()
 
     async def _ensure_data(self, training: Training) -> Failure | None:
-        """Makes the prepared data again if the cache has lost them."""
-        if training.data_key in self._cache:
-            return None
         try:
-            data = await asyncio.to_thread(prepare, data_request(training), self._artifacts)
-            key = await asyncio.to_thread(self._cache.put, data)
-        except KeeptuneError as error:
-            if error.retryable:
-                raise
+            if await self._data.ensure(training):
+                return None
+        except InvalidInput as error:
             return Failure(error.message, error.fix)
-        if key != training.data_key:
-            return Failure(
-                "the datasets have changed since the training was created",
-                "create another training with the data as they are now",
-            )
-        return None
-
-    def _job(self, record: Record[Training], index: int, run: Run, host: Host) -> Job:
-        training = record.doc
-        work: StudyWork | FixedWork | ExportWork
-        exporting = training.state is TrainingState.EXPORTING
-        if exporting:
-            assert training.checkpoint is not None
-            work = ExportWork(training.checkpoint.weights)
-        elif training.fixed is not None:
-            work = FixedWork(training.fixed)
-        else:
-            work = StudyWork(training.study, self._search(), new_id(), run.give_up)
-        return Job(
-            worker=f"{record.name}/workers/{index}",
-            trainer=training.trainer,
-            data_folder=str(self._cache.path(training.data_key)),
-            artifacts_url=self._artifacts.url,
-            work=work,
-            epochs=training.max_epochs,
-            seed=training.seed,
-            recipe=training.recipe,
-            device="cpu" if exporting else device(index, training.resources, host),
-            threads=cores(training.resources),
-            log_level=self._log_level,
+        return Failure(
+            "the datasets have changed since the training was created",
+            "create another training with the data as they are now",
         )
 
     def _run_of(self, name: str) -> Run:
@@ -330,12 +305,11 @@ class Supervisor:
         await self._change(name, transition)
         active = await self._database.read(store.active)
         keep = {record.doc.data_key for record in active}
-        await asyncio.to_thread(self._cache.prune, keep)
+        await self._data.prune(keep)
         self.wake()
 
     async def _change(self, name: str, transition: Callable[[Training], Training]) -> None:
-        record = await self._database.run(lambda c: store.change(c, name, transition))
-        log.debug("training", name=name, state=record.state, reason=record.doc.reason)
+        await self._database.run(lambda c: store.change(c, name, transition))
 
 
 _RUNNING = {

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +24,6 @@ def write(network: nn.Module, signature: Signature, rows: NDArray[np.float32], p
     `rows` are real inputs [n, ...]; returns the largest difference on them, alone and in a batch,
     between torch and the file under ONNX Runtime, relative to the largest output above 1.
     """
-    network = network.cpu().eval()
     to_program(network, signature, rows).save(str(path), external_data=False)
     return _difference(network, path, rows)
 
@@ -29,20 +32,36 @@ def to_program(
     network: nn.Module, signature: Signature, rows: NDArray[np.float32]
 ) -> torch.onnx.ONNXProgram:
     (source,), (target,) = signature.inputs, signature.outputs
+    network = network.cpu().eval()
     # A sample of two: with one, the exporter takes the batch for a constant.
     sample = torch.from_numpy(np.resize(rows, (2, *rows.shape[1:])).astype(np.float32))
-    program = torch.onnx.export(
-        network,
-        (sample,),
-        input_names=[source.name],
-        output_names=[target.name],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        opset_version=OPSET,
-        dynamo=True,
-        verbose=False,
-    )
+    with _quiet():
+        program = torch.onnx.export(
+            network,
+            (sample,),
+            input_names=[source.name],
+            output_names=[target.name],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
     assert program is not None
     return program
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter warns of torchvision, which we do not use, and of its own deprecations."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 @torch.no_grad()

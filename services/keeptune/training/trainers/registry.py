@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 
+import structlog
+
 from keeptune.runtime.errors import FailedPrecondition, InvalidInput
-from keeptune.runtime.names import ID_PATTERN, parse_trainer
+from keeptune.runtime.names import ID_PATTERN, parse_trainer, trainer_name
 from keeptune.training.trainers.protocol import Trainer
+
+log = structlog.get_logger()
 
 GROUP = "keeptune.trainers"
 
@@ -39,6 +43,16 @@ class Trainers:
         if identifier not in self._loaded:
             self._loaded[identifier] = self._load(self._points[identifier])
         return self._loaded[identifier]
+
+    def usable(self) -> list[Trainer]:
+        """Those that can be loaded, by id; what is wrong with the others is logged."""
+        found = []
+        for identifier in self.ids:
+            try:
+                found.append(self.get(trainer_name(identifier)))
+            except FailedPrecondition as error:
+                log.warning("trainer left out", trainer=identifier, error=error.message)
+        return found
 
     def _load(self, point: EntryPoint) -> Trainer:
         try:
