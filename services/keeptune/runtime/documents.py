@@ -73,6 +73,8 @@ def _structure_union(type_: Any) -> Callable[[Any, Any], Any]:
         if isinstance(value, dict) and _TAG in value:
             fields = {key: each for key, each in value.items() if key != _TAG}
             return _converter.structure(fields, members[value[_TAG]])
+        if value is None and type(None) in get_args(type_):
+            return None
         return _converter.structure(value, others)
 
     return structure
