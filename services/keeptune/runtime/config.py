@@ -87,9 +87,7 @@ def load(
             (_violation(model, section, origins, detail) for detail in error.errors()),
             reason="INVALID_CONFIG",
         ) from None
-    for key in _keys(settings):
-        origins.setdefault(key, _inherited(key, origins) or "default")
-    return Loaded(settings, {key: origins[key] for key in _keys(settings)})
+    return Loaded(settings, {key: origins.get(key, "default") for key in _keys(settings)})
 
 
 def _from_file(
@@ -166,8 +164,17 @@ def _from_env(env: Mapping[str, str], section: str, origins: dict[str, str]) -> 
             place = place.setdefault(part, {})
         text = env[name]
         place[path[-1]] = yaml.safe_load(text) if text[:1] in ("[", "{") else text
-        origins[".".join(path)] = name
+        for key in _paths(".".join(path), place[path[-1]]):
+            origins[key] = name
     return values
+
+
+def _paths(path: str, value: Any) -> Iterator[str]:
+    """The dotted keys of a value and of all below it."""
+    yield path
+    if isinstance(value, dict):
+        for key, child in value.items():
+            yield from _paths(f"{path}.{key}", child)
 
 
 def _overlay(values: dict[str, Any], over: Mapping[str, Any]) -> None:
@@ -182,7 +189,7 @@ def _violation(
     model: type[Settings], section: str, origins: Mapping[str, str], detail: Any
 ) -> Violation:
     path = ".".join(str(part) for part in detail["loc"])
-    origin = origins.get(path) or _inherited(path, origins) or ""
+    origin = _origin(path, origins)
     where = f" ({origin})" if origin else ""
     if detail["type"] == "extra_forbidden":
         *parents, key = (str(part) for part in detail["loc"])
@@ -228,10 +235,8 @@ def _keys(settings: BaseModel, prefix: str = "") -> Iterator[str]:
             yield prefix + name
 
 
-def _inherited(key: str, origins: Mapping[str, str]) -> str | None:
-    """The origin of the nearest key above that has one and is no mapping of its own."""
-    while "." in key:
-        key = key.rpartition(".")[0]
-        if key in origins:
-            return origins[key] if not any(k.startswith(key + ".") for k in origins) else None
-    return None
+def _origin(path: str, origins: Mapping[str, str]) -> str:
+    """Where a value, or what it is a part of, came from."""
+    while path not in origins and "." in path:
+        path = path.rpartition(".")[0]
+    return origins.get(path, "")
