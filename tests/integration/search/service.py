@@ -117,16 +117,24 @@ def space() -> types_pb2.SearchSpace:
     """A float, a logarithm, an integer and a category, one of them under a condition."""
     return types_pb2.SearchSpace(
         parameters=[
-            types_pb2.ParameterSpec(name="x", float_range=types_pb2.FloatRange(min=-5, max=10)),
+            types_pb2.ParameterSpec(
+                name="x",
+                float_range=types_pb2.FloatRange(min=-5, max=10, scale=types_pb2.SCALE_LINEAR),
+            ),
             types_pb2.ParameterSpec(
                 name="rate",
                 float_range=types_pb2.FloatRange(min=1e-5, max=1, scale=types_pb2.SCALE_LOG),
             ),
-            types_pb2.ParameterSpec(name="depth", int_range=types_pb2.IntRange(min=1, max=9)),
+            types_pb2.ParameterSpec(
+                name="depth",
+                int_range=types_pb2.IntRange(min=1, max=9, scale=types_pb2.SCALE_LINEAR, step=1),
+            ),
             types_pb2.ParameterSpec(name="kind", categories=strings("a", "b", "c")),
             types_pb2.ParameterSpec(
                 name="width",
-                int_range=types_pb2.IntRange(min=8, max=64, step=8),
+                int_range=types_pb2.IntRange(
+                    min=8, max=64, scale=types_pb2.SCALE_LINEAR, step=8
+                ),
                 conditions=[types_pb2.Condition(parent="kind", values=strings("b", "c"))],
             ),
         ]
