@@ -42,7 +42,6 @@ async def build(settings: DeploymentSettings, context: Context) -> Program:
         max_upload_bytes=settings.max_upload_bytes,
         max_kept_bytes=settings.max_captures_bytes,
     )
-    channel = context.open_channel("evaluation")
     deployment = DeploymentServicer(
         database,
         context.clock,
@@ -53,7 +52,7 @@ async def build(settings: DeploymentSettings, context: Context) -> Program:
             settings.max_model_bytes,
         ),
         captures=captures,
-        evaluations=evaluation_pb2_grpc.EvaluationServiceStub(channel),
+        evaluations=evaluation_pb2_grpc.EvaluationServiceStub(context.open_channel("evaluation")),
         wake=reconciler.wake,
     )
     agents = AgentLinkServicer(
@@ -71,10 +70,6 @@ async def build(settings: DeploymentSettings, context: Context) -> Program:
         join_token=join_token,
     )
 
-    async def close() -> None:
-        await channel.close()
-        await database.close()
-
     return Program(
         name="deployment",
         servicers=[
@@ -90,7 +85,7 @@ async def build(settings: DeploymentSettings, context: Context) -> Program:
             ),
         ],
         background=[reconciler.run],
-        close=close,
+        close=database.close,
         grants=_GRANTS,
         open_methods=("/keeptune.v1.AgentLink/Enroll",),
         token_source=credentials.caller,

@@ -86,15 +86,14 @@ def _lost(host: HostProgress, served: Served, now: datetime) -> HostProgress:
 
 
 def _count(host: HostProgress, served: Served, now: datetime) -> HostProgress:
-    """The host as serving the new version, with what that served since it was promoted."""
-    statistics = served.statistics
-    current = (
-        (statistics.requests, statistics.failures)
-        if statistics.version == served.serving
-        else host.counted
-    )
+    """The host as serving the new version, with what that has served so far."""
     if host.stage is Stage.STAGING:
-        return replace(host.enter(Stage.PROMOTED, now), counted=current)
+        # A host's counters of a version start with the version.
+        host = replace(host.enter(Stage.PROMOTED, now), counted=(0, 0))
+    statistics = served.statistics
+    if statistics.version != served.serving:
+        return host
+    current = (statistics.requests, statistics.failures)
     requests, failures = (
         new - old if new >= old else new for new, old in zip(current, host.counted, strict=True)
     )
