@@ -126,5 +126,5 @@ def _read_result(folder: Path) -> Result:
     # A hostile model may write into its folder what it likes; it is read as data, never unpickled.
     try:
         return documents.decode((folder / RESULT_FILE).read_bytes(), Result)
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+    except Exception as error:
         raise JudgeDied(f"the judging process left no readable result: {error}") from error

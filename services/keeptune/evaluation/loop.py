@@ -107,7 +107,8 @@ class Loop:
 
     async def _drive(self, record: Record[Evaluation]) -> None:
         # A Conflict says that another replica was faster: then there is nothing left to do.
-        with bound_contextvars(evaluation=record.name), contextlib.suppress(Conflict):
+        ids = record.doc.carried
+        with bound_contextvars(evaluation=record.name, **ids), contextlib.suppress(Conflict):
             await self._until_ended(record)
 
     async def _until_ended(self, record: Record[Evaluation]) -> None:
@@ -128,7 +129,8 @@ class Loop:
                     record = await self._say(record, f"{error.message}; trying again")
                     await self._clock.sleep(backoff.next(at_least=error.retry_after or 0.0))
                 else:
-                    record = await self._fail(record, error.message, error.fix)
+                    reason = error.message.removesuffix(f"; fix: {error.fix}")
+                    record = await self._fail(record, reason, error.fix)
 
     async def _judge_one(self, record: Record[Evaluation]) -> Record[Evaluation]:
         judgement = await self._judge.judge(record.doc)

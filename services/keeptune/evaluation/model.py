@@ -5,6 +5,7 @@ Datasets and signatures are protobuf values: what the runtime reads data and mod
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -164,6 +165,8 @@ class Evaluation:
     gate: Gate = field(default_factory=Gate)
     profile_dataset: types_pb2.Dataset | None = None
     latency_batch_size: int = 1
+    # Ids of the request, study and retune it belongs to: they stand on what is logged about it.
+    carried: Mapping[str, str] = field(default_factory=dict)
     state: EvaluationState = EvaluationState.PENDING
     reason: str = ""
     next_step: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from sqlalchemy import Connection
 
@@ -10,7 +11,7 @@ from keeptune.evaluation import store
 from keeptune.evaluation.admission import Admission
 from keeptune.evaluation.convert import evaluation_message
 from keeptune.evaluation.loop import Loop
-from keeptune.runtime import names
+from keeptune.runtime import logging, names
 from keeptune.runtime.db import Database
 from keeptune.runtime.events import Events
 from keeptune.runtime.interceptors import ServicerContext
@@ -41,7 +42,9 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
         if earlier is not None:
             return earlier
         name = names.evaluation_name(request.evaluation_id or names.new_id("evaluation"))
-        admitted = await self._admission.admit(request.evaluation)
+        admitted = replace(
+            await self._admission.admit(request.evaluation), carried=logging.carried()
+        )
         labels = dict(request.evaluation.labels)
 
         def create(c: Connection) -> pb.Evaluation:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pyarrow as pa
 import pytest
+from pyarrow import csv, parquet
 
 from keeptune.runtime.calls import calling, streaming
 from keeptune.runtime.errors import (
@@ -130,18 +132,26 @@ async def test_a_worse_candidate_is_rejected_in_numbers(service: Service) -> Non
     assert found.verdict.reason == found.reason == first.evidence
 
 
-async def test_a_regression_model_without_a_champion(service: Service) -> None:
-    x = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
-    data = service.data(y=x[:, 0].astype(np.float64) * 2 + 1)
+async def test_a_regression_model_on_tables_without_a_champion(
+    service: Service, tmp_path: Path
+) -> None:
+    x = np.random.default_rng(0).normal(size=(3000, 2)).astype(np.float32)
+    table = pa.table({"a": x[:, 0], "b": x[:, 1], "t": x[:, 0].astype(np.float64) * 2 + 1})
+    parquet.write_table(table, tmp_path / "houses.parquet")
+    csv.write_csv(table.slice(0, 100), tmp_path / "few.csv")
     found = await service.judged(
         pb.Evaluation(
             candidate=service.model(models.regressor([2.0, 0.0], offset=1.0)),
-            datasets=[data],
+            datasets=[
+                types_pb2.Dataset(uri=str(tmp_path / "houses.parquet"), target_column="t"),
+                types_pb2.Dataset(uri=(tmp_path / "few.csv").as_uri(), target_column="t"),
+            ],
             gate=gate(pb.GateRule(metric="rmse", max=0.01, max_relative_regression=0.1)),
         )
     )
     assert found.verdict.outcome == pb.VERDICT_OUTCOME_PASSED, found.reason
     assert "no champion" in found.verdict.rules[0].evidence
+    assert [(r.dataset, r.rows) for r in found.results] == [("houses", 3000), ("few", 100)]
     assert {m.metric for m in found.results[0].candidate.metrics} == {"rmse", "mae", "r2"}
     assert not found.HasField("champion_latency")
 
