@@ -11,7 +11,7 @@ import os
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -57,7 +57,7 @@ class ClientCredentials:
     for a certificate.
     """
 
-    token: str = ""
+    token: str = field(default="", repr=False)
     tls: bool = False
     ca: Path | None = None
     cert: Path | None = None

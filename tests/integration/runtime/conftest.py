@@ -50,9 +50,7 @@ class Servicer(search_pb2_grpc.SearchServiceServicer):
         self.watching = 0
         self.failures_left = 0
 
-    async def GetStudy(
-        self, request: search_pb2.GetStudyRequest, context: Any
-    ) -> search_pb2.Study:
+    async def GetStudy(self, request: search_pb2.GetStudyRequest, context: Any) -> search_pb2.Study:
         self.seen.append(request.name)
         self.ids.append(dict(structlog.contextvars.get_contextvars()))
         match request.name.removeprefix("studies/"):

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection, text
 
-from keeptune.runtime import micros
+from keeptune.runtime import micros, postgres
 from keeptune.runtime.clock import ManualClock
 from keeptune.runtime.db import Database, base_metadata, migrate
 from keeptune.runtime.errors import (
@@ -193,11 +193,51 @@ async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
         await Database.open(f"sqlite:///{path}")
 
 
-async def test_an_unreachable_server_is_unavailable(tmp_path: Path) -> None:
+async def test_an_unreachable_server_is_unavailable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "_RECONNECT_SECONDS", 0.3)
     database = await Database.open(f"postgresql://nobody@/x?host={tmp_path}")
     with pytest.raises(Unavailable) as caught:
         await database.run(lambda c: c.execute(text("SELECT 1")))
     assert caught.value.retryable
+    await database.close()
+
+
+@pytest.mark.postgres
+async def test_a_broken_connection_is_replaced_and_the_work_done_again(postgres_url: str) -> None:
+    database = await Database.open(postgres_url)
+    await database.run(lambda c: c.execute(text("CREATE TABLE t (x INTEGER PRIMARY KEY)")))
+    attempts = 0
+
+    def break_once(connection: Connection) -> int:
+        nonlocal attempts
+        attempts += 1
+        insert(connection, 1)
+        if attempts == 1:
+            connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        return insert(connection, 2)
+
+    assert await database.run(break_once) == 2
+    assert attempts == 2
+    assert await all_of(database) == [1, 2]
+    await database.close()
+
+
+@pytest.mark.postgres
+async def test_what_was_read_still_holds_at_the_commit(postgres_url: str) -> None:
+    """Each adds the sum of what is there, which is right only one after the other."""
+    database = await Database.open(postgres_url)
+    await database.run(lambda c: c.execute(text("CREATE TABLE t (x INTEGER PRIMARY KEY)")))
+    await database.run(lambda c: insert(c, 1))
+
+    def add_sum(connection: Connection) -> None:
+        total = connection.scalar(text("SELECT sum(x) FROM t"))
+        assert isinstance(total, int)
+        insert(connection, total + 1)
+
+    await asyncio.gather(*(database.run(add_sum) for _ in range(6)))
+    assert await all_of(database) == [1, 2, 4, 8, 16, 32, 64]
     await database.close()
 
 

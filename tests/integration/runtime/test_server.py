@@ -113,7 +113,6 @@ async def test_constraints_of_the_protos_are_held_at_the_door(run_server: Any) -
     error = await failure(stub.CreateStudy(request))
     assert {violation.field for violation in error.violations} >= {
         "request_id",
-        "study.metrics",
         "study.space.parameters[0].name",
         "study.space.parameters[0].domain",
         "study.space.parameters[0].conditions[0].parent",
