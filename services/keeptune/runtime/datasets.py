@@ -68,8 +68,8 @@ def read_dataset(
     """All rows, checked: nothing missing, nothing infinite, at least one row.
 
     Labels are text (`str` of an integer). `feature_names` stand in for `feature_columns` when the
-    dataset names none. With `allow_missing` features may be NaN, targets never. `field` is the dataset's path in the request, for errors. Blocks: call it
-    in a thread or a worker process.
+    dataset names none. With `allow_missing` features may be NaN, targets never. `field` is the
+    dataset's path in the request, for errors. Blocks: call it in a thread or a worker process.
     """
     columns = _open(dataset, artifacts, task, field)
     features, target = _choose(dataset, columns, feature_names, field)
