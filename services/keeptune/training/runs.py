@@ -55,6 +55,7 @@ class Run:
         self._trials: dict[int, str] = {}
         self._deaths: Counter[str] = Counter()
         self._not_before = 0.0
+        self._in_a_row = 0
         self.drained: set[int] = set()
         self.losses = 0
         self.failure: Failure | None = None
@@ -118,7 +119,7 @@ class Run:
         """Whether it was the worker's last word."""
         match message:
             case Progress():
-                self.losses = 0
+                self.losses = self._in_a_row = 0
                 await self._note(message)
                 return False
             case Anomaly():
@@ -129,7 +130,7 @@ class Run:
                 return False
             case TrialEnded():
                 self._trials.pop(index, None)
-                self.losses = 0
+                self.losses = self._in_a_row = 0
                 self._wake()
                 return False
             case Drained(released):
@@ -152,9 +153,12 @@ class Run:
         how = await worker.ended()
         trial = self._trials.get(index, "")
         log.warning("worker lost", worker=worker.job.worker, pid=worker.pid, how=how, trial=trial)
-        self._count_loss()
         if trial:
+            # The trial may be at fault; if not, search ends it after its last attempt.
             self._deaths[trial] += 1
+            self._pause()
+        else:
+            self._count_loss()
         await self._note(
             Anomaly(
                 trial=trial,
@@ -168,6 +172,11 @@ class Run:
 
     def _count_loss(self) -> None:
         self.losses += 1
-        if self.losses > 1:
-            pause = min(2.0 ** (self.losses - 4), _LONGEST_PAUSE)
-            self._not_before = self._clock.monotonic() + pause
+        self._pause()
+
+    def _pause(self) -> None:
+        """The first to be lost is replaced at once, the next ones after growing pauses."""
+        self._in_a_row += 1
+        if self._in_a_row > 1:
+            seconds = min(2.0 ** (self._in_a_row - 4), _LONGEST_PAUSE)
+            self._not_before = self._clock.monotonic() + seconds
