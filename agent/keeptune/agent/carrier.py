@@ -90,7 +90,7 @@ class Carrier:
             await self._carry_out(order)
         except KeeptuneError as error:
             log.warning("order.failed", order=order.id, why=error.message)
-            return _result(order, deployment_pb2.ORDER_STATE_FAILED, error.message)
+            return _result(order, deployment_pb2.ORDER_STATE_FAILED, error.message[:1000])
         log.info("order.done", order=order.id, model=order.model)
         return _result(order, deployment_pb2.ORDER_STATE_DONE, "")
 
@@ -238,7 +238,8 @@ class Carrier:
         health = await self._health.probe(name, version, self._example(model) or None)
         if not health.healthy:
             raise InferenceFailed(
-                f"version {version} of {model} does not answer soundly: {health.problem}"
+                f"version {version} of {model} does not answer soundly: "
+                f"{first_line(health.problem)}"
             )
 
     def _forget_versions(self, model: str) -> None:
@@ -254,6 +255,11 @@ class Carrier:
         else:
             return
         self._store.put_record(model, replace(self._store.record(model), monitoring=monitoring))
+
+
+def first_line(problem: str) -> str:
+    """Triton's errors carry the model's whole traceback."""
+    return problem.partition("\n")[0][:500]
 
 
 def _platform(backend: str) -> Platform:

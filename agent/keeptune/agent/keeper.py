@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from keeptune.agent.carrier import Carrier
+from keeptune.agent.carrier import Carrier, first_line
 from keeptune.agent.health import ModelHealth
 from keeptune.agent.host_store import Bake, HostStore
 from keeptune.agent.triton import TritonClient
@@ -158,7 +158,8 @@ class Keeper:
         probe.at = now
         probe.sent += 1
         example = self._watcher.example(model)
-        probe.problem = (await self._health.probe(model, version, example or None)).problem
+        health = await self._health.probe(model, version, example or None)
+        probe.problem = first_line(health.problem)
 
     async def _look_at_bake(self, model: str, bake: Bake) -> None:
         """A breach goes back at once; a bake that has lasted long enough is over."""
@@ -179,9 +180,11 @@ class Keeper:
         try:
             results = await self._health.repair(model, self._watcher.example(model) or None)
         except ModelLoadFailed as error:
-            probe.problem = error.message
+            probe.problem = first_line(error.message)
             return
-        probe.problem = next((result.problem for result in results if result.problem), "")
+        probe.problem = next(
+            (first_line(result.problem) for result in results if result.problem), ""
+        )
 
     async def run(self) -> None:
         """For ever; what fails in one look is logged and looked at again."""

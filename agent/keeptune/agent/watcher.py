@@ -27,6 +27,7 @@ log = structlog.get_logger()
 
 SEAL_SECONDS = 2.0
 SAVE_SECONDS = 10.0
+_A_TURN = 16
 
 
 class Watcher:
@@ -84,14 +85,14 @@ class Watcher:
     async def take_samples(self) -> None:
         """For ever."""
         while True:
-            samples = await self._sampler.take()
+            samples = await self._sampler.take(_A_TURN)
             users = [sample for sample in samples if sample.request_id != CANARY_ID]
             now = self._clock.now().timestamp()
             for model, watch in list(self.watches.items()):
                 mine = [sample for sample in users if sample.model == model]
                 if mine:
                     await self._take(watch, mine, now)
-            # Samples come in bursts; the calls of others go in between.
+            # Samples come in bursts; receiving, and the calls of others, go in between.
             await asyncio.sleep(0)
 
     async def record(self, model: str, outcomes: Sequence[Outcome]) -> JoinResult:
