@@ -132,9 +132,8 @@ def build_stage(folder: Path, *, serving_host: Path, apart: bool = False) -> Sta
         triton_http=f"127.0.0.1:{triton_http}",
     )
     logs = folder / "logs"
-    repository = stage.host / "models"
-    socket = stage.host / "sampler.sock"
-    for each in (logs, stage.data, repository, stage.host / "agent"):
+    repository, triton_state = stage.host / "models", stage.host / "triton"
+    for each in (logs, stage.data, repository):
         each.mkdir(parents=True, exist_ok=True)
     if apart:
         config = _write_config(
@@ -155,14 +154,12 @@ def build_stage(folder: Path, *, serving_host: Path, apart: bool = False) -> Sta
             "agent": {
                 "host": HOST,
                 "data_dir": str(stage.host / "agent"),
-                "listen": stage.agent,
+                "server": {"listen": stage.agent},
                 "deployment": stage.services["deployment"],
                 "retuning": stage.services["retuning"],
                 "tokens_file": str(stage.data / "credentials"),
-                "triton_grpc": stage.triton_grpc,
-                "triton_http": stage.triton_http,
                 "model_repository": str(repository),
-                "sampler_socket": str(socket),
+                "triton": {"state_dir": str(triton_state)},
             }
         },
     )
@@ -172,7 +169,7 @@ def build_stage(folder: Path, *, serving_host: Path, apart: bool = False) -> Sta
             *("agent", "triton"),
             *("--environment", str(serving_host)),
             *("--model-repository", str(repository)),
-            *("--sampler-socket", str(socket)),
+            *("--state-dir", str(triton_state)),
             *("--grpc-port", str(triton_grpc)),
             *("--http-port", str(triton_http)),
             *("--metrics-port", str(triton_metrics)),

@@ -57,6 +57,7 @@ class Story:
         self._start = time.monotonic()
         self._screen = Screen(console, self.timeline, self.seconds)
         self._watcher: Watcher | None = None
+        self._background: list[asyncio.Task[None]] = []
         # For who has plans for that moment.
         self.camera_changed = asyncio.Event()
 
@@ -115,7 +116,7 @@ class Story:
         scene = Scene(digits.served_first)
         retuning, search = self.stage.channel("retuning"), self.stage.channel("search")
         agent = self.stage.agent_channel()
-        async with retuning, search, agent, asyncio.TaskGroup() as group:
+        async with retuning, search, agent:
             self._watcher = Watcher(
                 retuning=retuning,
                 search=search,
@@ -135,25 +136,33 @@ class Story:
                 seen=self.timeline.add,
                 clock=self.seconds,
             )
-            background = [group.create_task(self._watcher.run())]
+            self._background = [asyncio.create_task(self._watcher.run())]
             try:
                 await self._first_version()
                 self._note("act", f"traffic: {self.script.rate:.0f} requests a second, all calm")
-                background.append(group.create_task(traffic.run()))
+                self._background.append(asyncio.create_task(traffic.run()))
                 await self._until(
                     lambda: len(self.timeline.requests) >= self.script.calm_requests,
                     "the calm requests were served",
                 )
+                await self._until(self._all_ended, "the first bake was over")
                 await self._drift(scene, digits.served_later)
             finally:
-                for task in reversed(background):
+                for task in reversed(self._background):
                     task.cancel()
                     await asyncio.gather(task, return_exceptions=True)
 
     async def _first_version(self) -> None:
-        await self._until(lambda: len(self._ended()) >= 1, "version 1 was tuned and deployed")
-        first = self._ended()[0]
-        if first.state != retuning_pb2.RETUNE_STATE_SUCCEEDED:
+        """Until it serves: its bake already wants to see requests."""
+        await self._until(
+            lambda: any(
+                r.state == retuning_pb2.RETUNE_STATE_BAKING or r.HasField("end_time")
+                for r in self._retunes()
+            ),
+            "version 1 was tuned and deployed",
+        )
+        first = self._retunes()[0]
+        if first.HasField("end_time") and first.state != retuning_pb2.RETUNE_STATE_SUCCEEDED:
             raise StoryError(f"version 1 was not deployed: {first.reason}")
 
     async def _drift(self, scene: Scene, later: object) -> None:
@@ -189,6 +198,9 @@ class Story:
     async def _until(self, condition: Callable[[], bool], what: str) -> None:
         deadline = self.seconds() + self.script.act_seconds
         while not condition():
+            for task in self._background:
+                if task.done():
+                    task.result()
             for part in self.stage.parts.values():
                 if part.failed:
                     raise PartError(f"{part.name} stopped by itself:\n{part.tail()}")
@@ -199,21 +211,21 @@ class Story:
     def _view(self) -> View | None:
         return self._watcher.view if self._watcher else None
 
-    def _ended(self) -> list[retuning_pb2.Retune]:
+    def _retunes(self) -> list[retuning_pb2.Retune]:
+        """All that were heard of, oldest first."""
         view = self._view()
         found = view.retunes.values() if view else ()
-        return sorted(
-            (r for r in found if r.HasField("end_time")),
-            key=lambda r: r.metadata.create_time.ToNanoseconds(),
-        )
+        return sorted(found, key=lambda r: r.metadata.create_time.ToNanoseconds())
+
+    def _ended(self) -> list[retuning_pb2.Retune]:
+        return [r for r in self._retunes() if r.HasField("end_time")]
 
     def _newest_failed(self) -> bool:
         ended = self._ended()
         return len(ended) > 1 and ended[-1].state != retuning_pb2.RETUNE_STATE_SUCCEEDED
 
     def _all_ended(self) -> bool:
-        view = self._view()
-        return view is not None and all(r.HasField("end_time") for r in view.retunes.values())
+        return all(r.HasField("end_time") for r in self._retunes())
 
     def _note(self, kind: str, text: str) -> None:
         self.timeline.note(self.seconds(), kind, text)
