@@ -1,0 +1,56 @@
+"""The Python client: studies from your own code, policies, and every RPC.
+
+    from keeptune.client import Client, Float
+
+    client = Client()
+    study = client.create_study({"x": Float(-1, 1)}, metric="loss", goal="minimize", budget=20)
+    study.optimize(lambda trial: trial.parameters["x"] ** 2)
+    print(study.best)
+
+async_client, async_study, async_trial   what it does, for programs with an event loop
+sync_client, study, loop_thread          the same surface without one
+space, settings, values, results         what goes in and comes out, in Python's own terms
+connection                               where the services are, and what to show there
+services, stubs, persistence             the RPCs: typed errors, request ids, retries, resuming
+resources                                fetching, listing and watching any resource alike
+manifest                                 YAML files to messages
+"""
+
+from keeptune.client import errors
+from keeptune.client.async_client import AsyncClient
+from keeptune.client.async_study import AsyncStudy
+from keeptune.client.async_trial import AsyncTrial
+from keeptune.client.results import (
+    PolicyStatus,
+    RetuneStatus,
+    StudyEvent,
+    StudyStatus,
+    TrialResult,
+)
+from keeptune.client.settings import Asha, Median, Metric
+from keeptune.client.space import Between, Choice, Fixed, Float, Int
+from keeptune.client.study import Study, Trial
+from keeptune.client.sync_client import Client
+
+__all__ = [
+    "Asha",
+    "AsyncClient",
+    "AsyncStudy",
+    "AsyncTrial",
+    "Between",
+    "Choice",
+    "Client",
+    "Fixed",
+    "Float",
+    "Int",
+    "Median",
+    "Metric",
+    "PolicyStatus",
+    "RetuneStatus",
+    "Study",
+    "StudyEvent",
+    "StudyStatus",
+    "Trial",
+    "TrialResult",
+    "errors",
+]

@@ -1,0 +1,176 @@
+"""The collections of resources: how each is fetched, listed and watched. For all of them alike."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
+
+from google.protobuf import json_format
+
+from keeptune.client.persistence import resume
+from keeptune.runtime.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from keeptune.client.services import AsyncServices
+
+_PAGE = 500
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One collection.
+
+    `service` is who has it, `message` the CamelCase name of one, `plural` that of many; `watch` is
+    the field of a Watch request that names the resource ("" = cannot be watched). Resources of a
+    collection with a `parent` are named below one of that.
+    """
+
+    noun: str
+    collection: str
+    service: str
+    message: str
+    plural: str
+    watch: str = ""
+    parent: str = ""
+
+    def qualified(self, name: str) -> str:
+        """The full name for `digits`, `models/digits`, `digits/2` or `models/digits/versions/2`.
+
+        Raises InvalidInput when it cannot be one.
+        """
+        parts = name.split("/")
+        if not self.parent:
+            if len(parts) == 1 and parts[0]:
+                return f"{self.collection}/{name}"
+            if len(parts) == 2 and parts[0] == self.collection:
+                return name
+        else:
+            above = BY_NOUN[self.parent].collection
+            if len(parts) == 2 and parts[0] != above:
+                return f"{above}/{parts[0]}/{self.collection}/{parts[1]}"
+            if len(parts) == 4 and (parts[0], parts[2]) == (above, self.collection):
+                return name
+        raise InvalidInput(field="name", problem=f"is {name!r}", fix=f"give {self.form}")
+
+    @property
+    def form(self) -> str:
+        """What its names look like."""
+        if not self.parent:
+            return f"{self.collection}/{{{self.noun}}}"
+        return f"{BY_NOUN[self.parent].form}/{self.collection}/{{{self.noun}}}"
+
+
+KINDS = (
+    Kind("study", "studies", "search", "Study", "Studies", watch="study"),
+    Kind("trial", "trials", "search", "Trial", "Trials", parent="study"),
+    Kind("trainer", "trainers", "training", "Trainer", "Trainers"),
+    Kind("training", "trainings", "training", "Training", "Trainings", watch="name"),
+    Kind("evaluation", "evaluations", "evaluation", "Evaluation", "Evaluations", watch="name"),
+    Kind("model", "models", "deployment", "Model", "Models"),
+    Kind("version", "versions", "deployment", "ModelVersion", "ModelVersions", parent="model"),
+    Kind("rollout", "rollouts", "deployment", "Rollout", "Rollouts", watch="name"),
+    Kind("host", "hosts", "deployment", "Host", "Hosts"),
+    Kind("policy", "policies", "retuning", "Policy", "Policies"),
+    Kind("retune", "retunes", "retuning", "Retune", "Retunes"),
+)
+BY_NOUN = {kind.noun: kind for kind in KINDS}
+
+
+def kind_of(name: str) -> Kind:
+    """Which kind a full resource name is of. Raises InvalidInput when of none."""
+    parts = name.split("/")
+    for kind in KINDS:
+        if len(parts) in (2, 4) and parts[-2] == kind.collection:
+            kind.qualified(name)
+            return kind
+    forms = ", ".join(kind.form for kind in KINDS)
+    raise InvalidInput(field="name", problem=f"is {name!r}", fix=f"give one of {forms}")
+
+
+def kind_of_collection(collection: str) -> Kind:
+    """Raises InvalidInput for an unknown one."""
+    for kind in KINDS:
+        if kind.collection == collection:
+            return kind
+    known = ", ".join(kind.collection for kind in KINDS)
+    raise InvalidInput(field="collection", problem=f"is {collection!r}", fix=f"use one of {known}")
+
+
+async def fetch(services: AsyncServices, kind: Kind, name: str) -> Message:
+    """One resource. Raises NotFound."""
+    method = f"Get{kind.message}"
+    request = _request(kind, method, name=kind.qualified(name))
+    return cast("Message", await _method(services, kind, method)(request))
+
+
+async def list_all(
+    services: AsyncServices,
+    kind: Kind,
+    *,
+    parent: str = "",
+    filter: str = "",  # noqa: A002
+    order_by: str = "",
+    limit: int = 0,
+) -> AsyncIterator[Message]:
+    """All that there are, page by page, or the first `limit`.
+
+    `parent` is the study of trials and the model of versions. Raises InvalidInput for a filter or
+    an order where the service has none.
+    """
+    method = f"List{kind.plural}"
+    wanted = {"filter": filter, "order_by": order_by}
+    if kind.parent:
+        wanted["parent"] = BY_NOUN[kind.parent].qualified(parent)
+    request = _request(kind, method, **{key: value for key, value in wanted.items() if value})
+    left = limit
+    while True:
+        request.page_size = min(left, _PAGE) if limit else _PAGE
+        page = await _method(services, kind, method)(request)
+        for item in getattr(page, kind.collection):
+            yield item
+            left -= 1
+            if limit and not left:
+                return
+        request.page_token = page.next_page_token
+        if not request.page_token:
+            return
+
+
+async def watch(
+    services: AsyncServices, kind: Kind, name: str, *, revision: int = 0, patience: float = 0.0
+) -> AsyncIterator[Any]:
+    """The events of a resource after `revision`, then live, across restarts of its service."""
+    method = f"Watch{kind.message}"
+    full_name = kind.qualified(name)
+
+    def events(after: int) -> AsyncIterator[Any]:
+        request = _request(kind, method, **{kind.watch: full_name}, revision=after)
+        opened = _method(services, kind, method)(request, wait_for_ready=False)
+        return cast("AsyncIterator[Any]", opened)
+
+    async for event in resume(events, revision=revision, patience=patience):
+        yield event
+
+
+def as_data(message: Message) -> dict[str, Any]:
+    """A message as plain data, with the field names of its proto."""
+    return json_format.MessageToDict(message, preserving_proto_field_name=True)
+
+
+def _method(services: AsyncServices, kind: Kind, name: str) -> Any:
+    return getattr(getattr(services, kind.service), name)
+
+
+def _request(kind: Kind, method: str, **fields: Any) -> Any:
+    module = import_module(f"keeptune.v1.{kind.service}_pb2")
+    type_ = getattr(module, f"{method}Request")
+    for field in fields:
+        if field not in type_.DESCRIPTOR.fields_by_name:
+            raise InvalidInput(
+                field=field, problem=f"is not offered for {kind.collection}", fix="leave it out"
+            )
+    return type_(**fields)

@@ -1,0 +1,197 @@
+"""`AsyncTrial` and `AsyncStudy` for programs without an event loop. The work is done there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+from keeptune.client.async_study import AsyncStudy, default_worker
+from keeptune.client.async_trial import AsyncTrial
+from keeptune.client.loop_thread import LoopThread
+from keeptune.client.results import StudyEvent, StudyStatus, TrialResult
+from keeptune.client.values import Value
+
+
+class Trial:
+    """Parameters to try, leased to this worker until it says how it went.
+
+    The lease is renewed in the background while the work goes on. As a context manager it turns
+    an exception of the work into a failed trial: it is logged, not raised.
+    """
+
+    def __init__(self, inner: AsyncTrial, loop: LoopThread) -> None:
+        self._inner = inner
+        self._loop = loop
+        self.name = inner.name
+        self.parameters: dict[str, Any] = inner.parameters
+
+    @property
+    def number(self) -> int:
+        """Counted from 1 within the study."""
+        return self._inner.number
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether going on is pointless: pruned, the study was stopped, or the lease was lost."""
+        return self._inner.should_stop
+
+    @property
+    def lost(self) -> bool:
+        """Whether the trial passed to another worker; what this one says no longer counts."""
+        return self._inner.lost
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has its outcome."""
+        return self._inner.settled
+
+    def report(
+        self, step: int, metrics: Mapping[str, float] | None = None, /, **named: float
+    ) -> bool:
+        """Intermediate values at a step (epochs, or any other measure that grows).
+
+        False = stop here: it will not win, or the study was stopped, or the lease was lost.
+        `metrics` is for names that are no Python names, such as "val/accuracy".
+        """
+        return self._loop.run(self._inner.report(step, metrics, **named))
+
+    def complete(self, metrics: Mapping[str, float] | None = None, /, **named: float) -> bool:
+        """Ends the trial with its final values; without any, those of the last report.
+
+        A trial that was told to stop ends as pruned, with its last report. False = it came too
+        late (the lease was lost) and changed nothing. Raises InvalidInput for values that are not
+        finite or when an objective is missing.
+        """
+        return self._loop.run(self._inner.complete(metrics, **named))
+
+    def infeasible(self, reason: str = "") -> bool:
+        """Ends the trial: these parameters cannot be evaluated, and the algorithm learns it."""
+        return self._loop.run(self._inner.infeasible(reason))
+
+    def failed(self, reason: str = "") -> bool:
+        """Ends the trial: it broke for a reason that lies outside the parameters."""
+        return self._loop.run(self._inner.failed(reason))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        return self.leave(error)
+
+    def leave(self, error: BaseException | None) -> bool:
+        """Ends the work on it; whether `error` is dealt with."""
+        return self._loop.run(self._inner.leave(error))
+
+    def settle(self) -> None:
+        """Gives it an outcome if it has none: pruned if it was told to stop, else failed."""
+        self._loop.run(self._inner.settle())
+
+    def release(self) -> None:
+        """No longer keeps the lease; when it has run out the trial goes to whoever asks."""
+        self._loop.run(self._inner.release())
+
+
+Objective: TypeAlias = Callable[[Trial], float | Mapping[str, float] | None]
+
+
+class Study:
+    """Made by `Client.create_study` and `Client.study`."""
+
+    def __init__(self, inner: AsyncStudy, loop: LoopThread) -> None:
+        self._inner = inner
+        self._loop = loop
+        self.name = inner.name
+
+    @property
+    def id(self) -> str:
+        """The name without `studies/`."""
+        return self._inner.id
+
+    def trials(self, worker: str = "") -> Iterator[Trial]:
+        """Trials to work on, one after the other, until the study has no more to give.
+
+        `worker` is a name of your choice, unique among those who work at the same time; one that
+        comes back with the same name after a crash gets its unfinished trial again. Waits while
+        other workers hold the last trials, which come back if they die. Outlasts a service that
+        is away for as long as the client's `patience`.
+        """
+        for trial in self._loop.iterate(self._inner.trials(worker)):
+            yield Trial(trial, self._loop)
+
+    def optimize(self, objective: Objective, *, n_workers: int = 1, worker: str = "") -> None:
+        """Works on trials until there are no more: `objective(trial)` gives the final value.
+
+        It returns the objective's value, a mapping of metrics, or None when it completed the
+        trial itself. An exception fails the trial. One worker runs it here, several each in a
+        thread of its own; they are called `worker`-1, -2, ...
+        """
+        names = [f"{worker or default_worker()}-{index}" for index in range(1, n_workers + 1)]
+        if n_workers == 1:
+            self._work(objective, names[0])
+            return
+        with ThreadPoolExecutor(n_workers, thread_name_prefix="keeptune-worker") as pool:
+            for done in [pool.submit(self._work, objective, name) for name in names]:
+                done.result()
+
+    def _work(self, objective: Objective, worker: str) -> None:
+        for trial in self.trials(worker):
+            with trial:
+                outcome = objective(trial)
+                if not trial.settled and outcome is not None:
+                    trial.complete(self.metrics_of(outcome))
+
+    def metrics_of(self, outcome: float | Mapping[str, float]) -> Mapping[str, float]:
+        """What an objective returned, by metric; a number is the value of the first objective."""
+        return self._inner.metrics_of(outcome)
+
+    @property
+    def best(self) -> TrialResult:
+        """The best trial so far. Raises NotFound while none has completed."""
+        return self._loop.run(self._inner.best)
+
+    def optimal(self) -> list[TrialResult]:
+        """The best trial, or the Pareto set when there are several objectives."""
+        return self._loop.run(self._inner.optimal())
+
+    def results(
+        self,
+        *,
+        filter: str = "",  # noqa: A002
+        order_by: str = "",
+        history: bool = False,
+    ) -> list[TrialResult]:
+        """All trials, or those that e.g. `state = COMPLETED AND metrics.accuracy > 0.9` names.
+
+        `order_by` is e.g. `metrics.accuracy desc`; with `history` the intermediate reports come
+        along.
+        """
+        return self._loop.run(
+            self._inner.results(filter=filter, order_by=order_by, history=history)
+        )
+
+    def status(self) -> StudyStatus:
+        """How the study stands now."""
+        return self._loop.run(self._inner.status())
+
+    def watch(self, *, revision: int = 0) -> Iterator[StudyEvent]:
+        """Every event after `revision`, then live, for ever; outlasts restarts of the service."""
+        return self._loop.iterate(self._inner.watch(revision=revision))
+
+    def add(self, parameters: Mapping[str, Value], **metrics: float) -> TrialResult:
+        """Imports a result that is known already; the algorithm learns from it."""
+        return self._loop.run(self._inner.add(parameters, **metrics))
+
+    def stop(self, reason: str = "") -> StudyStatus:
+        """No more suggestions; running trials may still complete."""
+        return self._loop.run(self._inner.stop(reason))
+
+    def delete(self) -> None:
+        """Removes the study and its trials for good."""
+        self._loop.run(self._inner.delete())
