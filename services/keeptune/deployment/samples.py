@@ -120,6 +120,8 @@ def _outcomes(values: Array, task: Task, field: str) -> Array:
         # Labels are compared as text: a class 3 that came as 3.0 is still "3".
         numbers = values.astype(np.float64)
         return np.array([_label(number) for number in numbers.tolist()], dtype=np.str_)
+    if values.dtype.kind == "b":
+        return np.where(values, "true", "false").astype(np.str_)
     return _text(values)
 
 

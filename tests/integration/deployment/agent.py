@@ -100,6 +100,9 @@ class Agent:
                     self.ended = from_rpc_error(error)
                     if not self.ended.retryable:
                         return
+                except asyncio.InvalidStateError:
+                    # The stream ended under a write.
+                    pass
             self._call = None
             await asyncio.sleep(0.1)
 
