@@ -90,7 +90,7 @@ class ModelWatch:
         joined: list[Joined] = []
         good = [sample for sample in current if not sample.failed]
         for sample, predictions in reader.predictions(good):
-            inputs = sample.inputs if self.watch.capture else {}
+            inputs = reader.inputs(sample, len(predictions)) if self.watch.capture else {}
             remembered = Remembered(
                 sample.request_id, sample.version, sample.time.timestamp(), predictions, inputs
             )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from keeptune.agent.outcomes import Truth
 from keeptune.agent.sampling import Sample
+from keeptune.agent.tensors import Array
 from keeptune.runtime.channels import Channels, channels, feature_names_in
 from keeptune.v1 import types_pb2
 
@@ -33,7 +34,7 @@ class Reader:
         first = self._signature.outputs[0].name
         for sample in samples:
             output = sample.outputs.get(first)
-            if output is None or output.ndim == 0 or output.dtype.hasobject:
+            if output is None or output.size == 0 or output.ndim == 0 or output.dtype.hasobject:
                 self.misfits += 1
                 continue
             yield sample, self._rows(output.reshape(len(output), -1))

@@ -19,7 +19,7 @@ from keeptune.agent.reports import Reporter
 from keeptune.agent.signals import SignalBook
 from keeptune.runtime.backoff import Backoff
 from keeptune.runtime.clock import Clock
-from keeptune.runtime.errors import KeeptuneError, ResourceExhausted, Unavailable, from_rpc_error
+from keeptune.runtime.errors import KeeptuneError, ResourceExhausted, Unavailable
 from keeptune.runtime.tasks import run_all
 from keeptune.v1 import deployment_pb2, deployment_pb2_grpc
 
@@ -93,8 +93,6 @@ class Session:
                 reason = "the control plane ended the link"
             except KeeptuneError as error:
                 reason = error.message
-            except grpc.aio.AioRpcError as error:
-                reason = from_rpc_error(error).message
             if self.state.connected or self.state.reason != reason:
                 log.warning("link.down", why=reason)
             self.state = LinkState(False, reason)
@@ -118,8 +116,8 @@ class Session:
             await run_all({"read": lambda: self._read(call), "write": lambda: self._write(call)})
         except TimeoutError:
             raise Unavailable(f"no welcome within {_WELCOME_SECONDS:.0f} s") from None
-        except asyncio.InvalidStateError:
-            # A write on a stream that has ended: its status tells why.
+        except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
+            # A write on a stream that has ended says little: its status tells why.
             await _raise_status(call)
         finally:
             call.cancel()
@@ -182,5 +180,6 @@ _Call = grpc.aio.StreamStreamCall[deployment_pb2.AgentMessage, deployment_pb2.Se
 
 async def _raise_status(call: _Call) -> None:
     """Raises what ended the stream, unless it ended well."""
-    if await call.code() is not grpc.StatusCode.OK:
-        raise Unavailable(f"{(await call.code()).name}: {await call.details()}")
+    code, details = await call.code(), await call.details()
+    if code is not grpc.StatusCode.OK:
+        raise Unavailable(f"{code.name}: {details}")
