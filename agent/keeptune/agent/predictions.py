@@ -39,6 +39,13 @@ class Reader:
                 continue
             yield sample, self._rows(output.reshape(len(output), -1))
 
+    def inputs(self, sample: Sample, rows: int) -> dict[str, Array]:
+        """What of a sample can be captured: every input of the signature; else nothing."""
+        wanted = [spec.name for spec in self._signature.inputs]
+        found = {name: sample.inputs[name] for name in wanted if name in sample.inputs}
+        whole = len(found) == len(wanted) and all(len(array) == rows for array in found.values())
+        return found if whole else {}
+
     def channels(self, samples: Sequence[Sample]) -> Iterator[tuple[Channels, NDArray[np.float64]]]:
         """Channels with one row a sample, and its time, in the order of the samples.
 
