@@ -62,8 +62,9 @@ class Observed:
     # Indices of the workers at work, and of those that ended because nothing was left for them.
     working: frozenset[int] = frozenset()
     drained: frozenset[int] = frozenset()
-    # Workers lost in a row without an epoch measured.
+    # Workers in a row that died before they measured anything, or gave up; and why the last did.
     losses: int = 0
+    trouble: str = ""
     # What cannot be mended by trying again.
     failure: Failure | None = None
     # None = not known now: search cannot be reached.
@@ -124,9 +125,8 @@ def decide(seen: Observed) -> Step:
     if seen.losses >= MOST_LOSSES:
         return Fail(
             Failure(
-                f"{seen.losses} workers in a row died before they measured anything",
-                "see the service's log for how they died; give the host more memory, or the "
-                "training less parallelism",
+                f"{seen.losses} workers in a row came to nothing; the last: {seen.trouble}",
+                "see to the cause (the service's log tells more), then create another training",
             )
         )
     if seen.training.state is TrainingState.PENDING:

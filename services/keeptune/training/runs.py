@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import collections
 from collections.abc import Awaitable, Callable
 
 import structlog
+from prometheus_client import Counter, Gauge
 
 from keeptune.runtime.clock import Clock
 from keeptune.training.decide import Best, Failure
@@ -26,6 +27,13 @@ from keeptune.training.model import (
     AnomalyKind,
     Checkpoint,
     Progress,
+)
+
+workers_now = Gauge("keeptune_training_workers", "Worker processes at work.")
+lost_total = Counter("keeptune_training_workers_lost_total", "Worker processes that died.")
+epochs_total = Counter("keeptune_training_epochs_total", "Epochs measured.")
+trials_total = Counter(
+    "keeptune_training_trials_total", "Trials this service ended, by outcome.", ["outcome"]
 )
 
 log = structlog.get_logger()
@@ -53,11 +61,13 @@ class Run:
         self._workers: dict[int, Worker] = {}
         self._following: dict[int, asyncio.Task[None]] = {}
         self._trials: dict[int, str] = {}
-        self._deaths: Counter[str] = Counter()
+        self._deaths: collections.Counter[str] = collections.Counter()
         self._not_before = 0.0
         self._in_a_row = 0
+        self._died = 0
+        self._gave_up = 0
         self.drained: set[int] = set()
-        self.losses = 0
+        self.trouble = ""
         self.failure: Failure | None = None
         self.result: Best | None = None
         self.exported: Exported | None = None
@@ -65,6 +75,11 @@ class Run:
     @property
     def working(self) -> frozenset[int]:
         return frozenset(self._following)
+
+    @property
+    def losses(self) -> int:
+        """Workers in a row that died before they measured anything, or gave their trial up."""
+        return max(self._died, self._gave_up)
 
     @property
     def may_start(self) -> bool:
@@ -81,6 +96,7 @@ class Run:
         worker = await self._engine.start(job)
         self.drained.discard(index)
         self._workers[index] = worker
+        workers_now.inc()
         self._following[index] = asyncio.create_task(self._follow(index, worker), name=job.worker)
         log.info("worker started", worker=job.worker, pid=worker.pid)
 
@@ -108,8 +124,10 @@ class Run:
         except Exception:
             log.exception("cannot follow worker", worker=worker.job.worker)
             worker.kill()
-            self._count_loss()
+            self._died += 1
+            self._pause()
         finally:
+            workers_now.dec()
             self._workers.pop(index, None)
             self._following.pop(index, None)
             self._trials.pop(index, None)
@@ -119,7 +137,8 @@ class Run:
         """Whether it was the worker's last word."""
         match message:
             case Progress():
-                self.losses = self._in_a_row = 0
+                self._died = self._in_a_row = 0
+                epochs_total.inc()
                 await self._note(message)
                 return False
             case Anomaly():
@@ -128,9 +147,10 @@ class Run:
             case Leased(trial):
                 self._trials[index] = trial
                 return False
-            case TrialEnded():
+            case TrialEnded(_, outcome):
                 self._trials.pop(index, None)
-                self.losses = self._in_a_row = 0
+                self._died = self._gave_up = self._in_a_row = 0
+                trials_total.labels(outcome.lower()).inc()
                 self._wake()
                 return False
             case Drained(released):
@@ -142,7 +162,9 @@ class Run:
                 self.exported = message
             case Broken(reason, next_step, temporary):
                 if temporary:
-                    self._count_loss()
+                    self.trouble = reason
+                    self._gave_up += 1
+                    self._pause()
                 else:
                     self.failure = Failure(reason, next_step)
             case _:
@@ -153,12 +175,14 @@ class Run:
         how = await worker.ended()
         trial = self._trials.get(index, "")
         log.warning("worker lost", worker=worker.job.worker, pid=worker.pid, how=how, trial=trial)
+        lost_total.inc()
         if trial:
             # The trial may be at fault; if not, search ends it after its last attempt.
             self._deaths[trial] += 1
-            self._pause()
         else:
-            self._count_loss()
+            self._died += 1
+            self.trouble = how
+        self._pause()
         await self._note(
             Anomaly(
                 trial=trial,
@@ -169,10 +193,6 @@ class Run:
                 + (f" and {trial} starts again" if trial else ""),
             )
         )
-
-    def _count_loss(self) -> None:
-        self.losses += 1
-        self._pause()
 
     def _pause(self) -> None:
         """The first to be lost is replaced at once, the next ones after growing pauses."""

@@ -116,9 +116,7 @@ def _pick(trials: Iterable[search_pb2.Trial], objective: search_pb2.Metric) -> B
     able = [trial for trial in trials if _weights(trial) is not None]
     if not able:
         return None
-    trial = min(
-        able, key=lambda each: sign * each.final_measurement.metrics.get(objective.name, 0.0)
-    )
+    trial = min(able, key=lambda each: sign * each.final_measurement.metrics[objective.name])
     weights = _weights(trial)
     assert weights is not None
     return Best(

@@ -155,6 +155,7 @@ class Supervisor:
         except KeeptuneError as error:
             if error.retryable:
                 log.warning("will try again", training=record.name, error=str(error))
+                await self._tell(record, f"will try again: {error.message}")
             else:
                 await self._fail(record.name, Failure(error.message, error.fix))
 
@@ -184,6 +185,7 @@ class Supervisor:
             working=run.working,
             drained=frozenset(run.drained),
             losses=run.losses,
+            trouble=run.trouble,
             failure=view if isinstance(view, Failure) else run.failure,
             study=view if isinstance(view, StudyView) else None,
             result=run.result,
@@ -198,7 +200,7 @@ class Supervisor:
                 await self._prepare(record)
             case Staff(start, release):
                 await self._staff(record, start, release, host)
-                await self._tell(name, _RUNNING[record.doc.state], trials_done)
+                await self._tell(record, _RUNNING[record.doc.state], trials_done)
             case ChooseBest():
                 for index in seen.working:
                     self._run_of(name).release(index)
@@ -211,8 +213,7 @@ class Supervisor:
             case Fail(failure):
                 await self._fail(name, failure)
             case Wait(reason):
-                reason = reason or _RUNNING[record.doc.state]
-                await self._tell(name, reason, trials_done)
+                await self._tell(record, reason or _RUNNING[record.doc.state], trials_done)
 
     async def _prepare(self, record: Record[Training]) -> None:
         failure = await self._ensure_data(record.doc)
@@ -290,8 +291,12 @@ class Supervisor:
         except KeeptuneError as error:
             log.warning("event lost", training=name, error=str(error))
 
-    async def _tell(self, name: str, reason: str, trials_done: int) -> None:
-        await self._change(name, lambda t: replace(t, reason=reason, trials_done=trials_done))
+    async def _tell(
+        self, record: Record[Training], reason: str, trials_done: int | None = None
+    ) -> None:
+        done = record.doc.trials_done if trials_done is None else trials_done
+        if (reason, done) != (record.doc.reason, record.doc.trials_done):
+            await self._change(record.name, lambda t: replace(t, reason=reason, trials_done=done))
 
     async def _fail(self, name: str, failure: Failure, trials_done: int | None = None) -> None:
         def transition(training: Training) -> Training:

@@ -87,7 +87,7 @@ async def test_a_run_that_kills_its_workers_fails_after_a_few(client: Client) ->
     created = await client.create(fixed=fixed(die_at=1))
     training, events = await client.end(created.name)
     assert training.state == FAILED
-    assert "died" in training.reason
+    assert "SIGKILL" in training.reason
     lost = [e.anomaly for e in events if e.WhichOneof("event") == "anomaly"]
     assert {each.kind for each in lost} == {training_pb2.ANOMALY_KIND_WORKER_LOST}
     assert len(lost) == 5

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import resource
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from keeptune.runtime.artifacts import ArtifactStore
+from keeptune.runtime.errors import InvalidInput, ResourceExhausted
 from keeptune.training.datasets.cache import DatasetCache, content_key, open_data
-from keeptune.training.model import Task
+from keeptune.training.datasets.keeper import DataKeeper
+from keeptune.training.model import Task, Training
 from keeptune.training.trainers.protocol import Rows, TrainingData
+from keeptune.v1.types_pb2 import Dataset
 
 
 def make(fill: float = 0.0) -> TrainingData:
@@ -54,3 +60,39 @@ def test_prune_keeps_what_is_wanted_and_the_latest(tmp_path: Path) -> None:
         os.utime(cache.path(key), (1e9 - age, 1e9 - age))
     cache.prune(keep={keys[0]}, spare=2)
     assert [key in cache for key in keys] == [True, False, False, True, True]
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
+    cache = DatasetCache(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    data = replace(make(), train=Rows(np.zeros((9000, 2), np.float32), np.zeros(9000, int)))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(ResourceExhausted) as caught:
+            cache.put(data)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.reason == "DISK_FULL"
+    assert os.listdir(tmp_path) == []
+    assert cache.put(data) in cache
+
+
+async def test_lost_data_are_made_again_unless_the_source_changed(tmp_path: Path) -> None:
+    source = tmp_path / "a.npz"
+    np.savez(source, x=np.arange(20.0).reshape(10, 2), y=np.arange(10) % 2)
+    training = Training(
+        "trainers/tabular", Task.CLASSIFICATION, (Dataset(uri=str(source)),), study="studies/s"
+    )
+    cache = DatasetCache(tmp_path / "cache")
+    keeper = DataKeeper(cache, ArtifactStore((tmp_path / "artifacts").as_uri()))
+    key = await keeper.keep(await keeper.prepare(training))
+    training = replace(training, data_key=key)
+    shutil.rmtree(cache.path(key))
+    assert await keeper.ensure(training)
+    assert key in cache
+    shutil.rmtree(cache.path(key))
+    np.savez(source, x=np.arange(20.0).reshape(10, 2) + 1, y=np.arange(10) % 2)
+    assert not await keeper.ensure(training)
+    source.unlink()
+    with pytest.raises(InvalidInput):
+        await keeper.ensure(training)

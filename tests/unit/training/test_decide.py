@@ -138,9 +138,9 @@ def test_what_cannot_be_mended_fails(training: Training) -> None:
 
 @pytest.mark.parametrize("training", [RUNNING, FIXED, EXPORTING])
 def test_workers_that_only_die_fail_the_training(training: Training) -> None:
-    step = decide(seen(training, losses=MOST_LOSSES, study=ACTIVE))
+    step = decide(seen(training, losses=MOST_LOSSES, trouble="a full disk", study=ACTIVE))
     assert isinstance(step, Fail)
-    assert str(MOST_LOSSES) in step.failure.reason
+    assert "a full disk" in step.failure.reason
 
 
 @pytest.mark.parametrize("state", [TrainingState.CANCELLED, TrainingState.SUCCEEDED])

@@ -6,6 +6,7 @@ and `about.json`. It is written beside its place and renamed, so a folder is who
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -17,9 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from keeptune.runtime import documents
+from keeptune.runtime.errors import ResourceExhausted
 from keeptune.training.model import Task
 from keeptune.training.trainers.protocol import Rows, TrainingData
 
+# numpy reports a short write without an errno.
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PARTS = ("train", "validation")
 
 
@@ -40,7 +44,7 @@ class DatasetCache:
         return self._root / key
 
     def put(self, data: TrainingData) -> str:
-        """Writes the data unless they are there; their key. Blocks."""
+        """Writes the data unless they are there; their key. Blocks. Raises ResourceExhausted."""
         key = content_key(data)
         if self.path(key).exists():
             # Its time tells `prune` that it is wanted again.
@@ -52,9 +56,17 @@ class DatasetCache:
         try:
             _write(data, temporary)
             temporary.rename(self.path(key))
-        except OSError:
-            if not self.path(key).exists():
-                raise
+        except OSError as error:
+            if self.path(key).exists():
+                return key
+            if error.errno is None or error.errno in _NO_SPACE:
+                raise ResourceExhausted(
+                    f"the disk of {self._root} is full; the data could not be prepared",
+                    fix="free some space, then repeat the call",
+                    reason="DISK_FULL",
+                    retry_after=10.0,
+                ) from error
+            raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return key

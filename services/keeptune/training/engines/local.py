@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -27,6 +29,7 @@ from keeptune.training.engines.messages import (
 
 log = structlog.get_logger()
 
+_RETRY_SECONDS = 5.0
 _LONGEST_LINE = 1 << 20
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -109,6 +112,7 @@ class LocalEngine:
 
     def __init__(self) -> None:
         self._nursery: _Nursery | None = None
+        self._failed_at = -math.inf
         self._starting = asyncio.Lock()
         self._following: asyncio.Task[None] | None = None
         self._workers: dict[int, Worker] = {}
@@ -163,6 +167,8 @@ class LocalEngine:
 
     async def _ready(self) -> _Nursery:
         if self._nursery is None:
+            if time.monotonic() - self._failed_at < _RETRY_SECONDS:
+                raise Unavailable("the worker nursery does not start", retry_after=_RETRY_SECONDS)
             self._nursery = await self._open_nursery()
         return self._nursery
 
@@ -191,10 +197,11 @@ class LocalEngine:
             raise
         if not hello:
             writer.close()
+            self._failed_at = time.monotonic()
             status = await asyncio.to_thread(process.wait)
             raise Unavailable(
                 f"the worker nursery {_describe(status)}; its last words are in the log",
-                retry_after=5.0,
+                retry_after=_RETRY_SECONDS,
             )
         nursery = _Nursery(process, control, json.loads(hello)["gpus"])
         self._following = asyncio.create_task(self._follow(nursery, reader, writer))

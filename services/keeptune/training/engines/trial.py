@@ -97,7 +97,7 @@ class TrialRunner:
     def run(
         self, name: str, parameters: Mapping[str, Scalar], seed: int, observer: Observer
     ) -> Outcome:
-        """`name` is the trial's, or empty for a fixed run."""
+        """`name` is the trial's, or empty for a fixed run. Raises what trying again can mend."""
         try:
             full = complete(self._trainer.parameters, parameters, field="parameters")
         except InvalidInput as error:
@@ -126,6 +126,9 @@ class TrialRunner:
             )
             return Infeasible(error.evidence)
         except KeeptuneError as error:
+            if error.retryable:
+                # A full disk, say: the next attempt may do better, so the trial must not end.
+                raise
             return Failed(error.message)
         except Exception as error:
             log.exception("trainer failed", trial=name, trainer=self._job.trainer)

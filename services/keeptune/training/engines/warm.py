@@ -21,6 +21,8 @@ def warm_training() -> None:
     """Leaves no thread behind: a fork copies only the one that calls it."""
     torch.set_num_threads(1)
     torch.set_num_interop_threads(1)
+    # Slow to switch on; workers that compute on a GPU switch it off again.
+    torch.use_deterministic_algorithms(True)
     network = torch.nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
     network(torch.zeros(2, 2)).sum().backward()

@@ -14,6 +14,7 @@ from keeptune.runtime import logging
 from keeptune.runtime.artifacts import ArtifactStore
 from keeptune.runtime.channel import open_sync_channel
 from keeptune.runtime.errors import KeeptuneError
+from keeptune.runtime.names import parse_trial
 from keeptune.training.convert import parameters_from_proto
 from keeptune.training.datasets.cache import open_data
 from keeptune.training.engines.leases import Holding, StudyClient
@@ -70,7 +71,8 @@ def _settle(job: Job) -> None:
 
     logging.configure(level=job.log_level)
     torch.set_num_threads(job.threads)
-    torch.use_deterministic_algorithms(job.device == "cpu")
+    if job.device != "cpu":
+        torch.use_deterministic_algorithms(False)
     chance = zlib.crc32(job.worker.encode())
     random.seed(chance)
     np.random.seed(chance)
@@ -109,11 +111,11 @@ def _one_trial(job: Job, work: StudyWork, runner: TrialRunner, holding: Holding)
         parameters = parameters_from_proto(holding.trial.parameters, field=name)
     except KeeptuneError as error:
         return Infeasible(error.message)
-    return runner.run(name, parameters, _trial_seed(job.seed, name), holding)
+    return runner.run(name, parameters, _trial_seed(job.seed, parse_trial(name)[1]), holding)
 
 
 def _fixed(job: Job, work: FixedWork, link: Link) -> None:
-    outcome = _runner(job, link).run("", work.parameters, _trial_seed(job.seed, ""), _Alone())
+    outcome = _runner(job, link).run("", work.parameters, _trial_seed(job.seed, 0), _Alone())
     if isinstance(outcome, Completed):
         link.send(FixedDone(outcome.measurement, outcome.weights))
     else:
@@ -143,9 +145,9 @@ def _runner(job: Job, link: Link) -> TrialRunner:
     )
 
 
-def _trial_seed(seed: int, trial: str) -> int:
-    """The same on every attempt, different for every trial; 31 bits."""
-    return zlib.crc32(f"{seed} {trial}".encode()) >> 1
+def _trial_seed(seed: int, number: int) -> int:
+    """The same on every attempt and in every study, different for every trial; 31 bits."""
+    return zlib.crc32(f"{seed} {number}".encode()) >> 1
 
 
 class _Alone:
