@@ -26,7 +26,7 @@ class Chaos:
     kills: Counter[str] = field(default_factory=Counter)
 
     async def run(self, pause: tuple[float, float]) -> None:
-        """Until cancelled; a part that was killed is running again when this ends."""
+        """Until cancelled; what was killed is back before the next is."""
         while True:
             names = [*self.stage.parts, TRAINING_WORKER, TRITON_ITSELF]
             names.remove("triton")
@@ -40,12 +40,18 @@ class Chaos:
             await self._kill_child(self.stage.parts["training"], "keeptune", name)
         elif name == TRITON_ITSELF:
             await self._kill_child(self.stage.parts["triton"], "tritonserver", name)
+            await self._back("triton")
         else:
             part = self.stage.parts[name]
             await asyncio.to_thread(part.kill)
             self.kills[name] += 1
             await asyncio.sleep(self.rng.uniform(0.0, 0.5))
             part.start()
+            await self._back(name)
+
+    async def _back(self, name: str) -> None:
+        ready = self.stage.ready(name)
+        await self.stage.parts[name].until(ready, seconds=60, what="it is back")
 
     async def _kill_child(self, part: Part, word: str, name: str) -> None:
         """Kills one process below a part; there may be none right now."""

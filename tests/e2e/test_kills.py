@@ -7,7 +7,6 @@ import random
 from pathlib import Path
 
 import pytest
-from tests.e2e.chaos import TRAINING_WORKER, TRITON_ITSELF, Chaos
 from rich.console import Console
 
 from keeptune.demo.stage import SERVICES, Stage, build_stage
@@ -21,6 +20,7 @@ from keeptune.v1 import (
     search_pb2,
     search_pb2_grpc,
 )
+from tests.e2e.chaos import TRAINING_WORKER, TRITON_ITSELF, Chaos
 
 _SECONDS = 420
 
@@ -36,7 +36,7 @@ async def test_the_loop_closes_under_kills(tmp_path: Path, serving_host: Path) -
 
     async def strike() -> None:
         await story.camera_changed.wait()
-        await chaos.run(pause=(1.0, 3.0))
+        await chaos.run(pause=(0.5, 2.5))
 
     striking = asyncio.create_task(strike())
     story.before_audit = striking.cancel
@@ -66,7 +66,7 @@ class AuditedStory(Story):
     async def _until_calm(self) -> None:
         """All killed parts are back."""
         for part in self.stage.control_parts:
-            await part.until(self.stage.control_plane_ready, seconds=60, what="it is back")
+            await part.until(self.stage.ready(part.name), seconds=60, what="it is back")
 
 
 async def audit(stage: Stage, script: Script) -> None:

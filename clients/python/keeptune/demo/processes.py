@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import signal
 import socket
@@ -16,8 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
 _STOP_SECONDS = 20.0
+# The child itself asks to end with its parent. A preexec_fn would do it too, but it makes Python
+# fork this process, and gRPC's threads do not survive a fork.
+_BOOTSTRAP = """
+import ctypes, signal
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+from keeptune.cli.main import main
+main()
+"""
 
 
 class PartError(Exception):
@@ -36,7 +42,7 @@ class Part:
     ) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
-        self._arguments = [sys.executable, "-m", "keeptune.cli.main", *arguments]
+        self._arguments = [sys.executable, "-c", _BOOTSTRAP, *arguments]
         self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._wanted = False
@@ -64,7 +70,6 @@ class Part:
                 stdout=log,
                 stderr=log,
                 env=self._environment,
-                preexec_fn=_die_with_parent,
             )
 
     def kill(self) -> None:
@@ -114,7 +119,3 @@ def free_ports(count: int) -> list[int]:
     finally:
         for each in sockets:
             each.close()
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -8,6 +8,7 @@ import sys
 import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import yaml
@@ -17,7 +18,7 @@ from keeptune.runtime.auth import ClientCredentials
 from keeptune.runtime.channel import open_channel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
     import grpc.aio
@@ -69,15 +70,24 @@ class Stage:
         for part in self.control_parts:
             part.start()
         for part in self.control_parts:
-            await part.until(self.control_plane_ready, seconds=60, what="the control plane serves")
+            await part.until(self.ready(part.name), seconds=60, what="it serves")
 
     async def start_serving_host(self) -> None:
-        triton = self.parts["triton"]
-        triton.start()
-        await triton.until(self._triton_ready, seconds=60, what="Triton is ready")
-        agent = self.parts["agent"]
-        agent.start()
-        await agent.until(self._agent_ready, seconds=60, what="the agent serves")
+        for name in ("triton", "agent"):
+            part = self.parts[name]
+            part.start()
+            await part.until(self.ready(name), seconds=60, what="it serves")
+
+    def ready(self, name: str) -> Callable[[], Awaitable[bool]]:
+        """Asks whether a part can be reached."""
+        if name == "triton":
+            return partial(
+                asyncio.to_thread, _answers, f"http://{self.triton_http}/v2/health/ready"
+            )
+        if name == "agent":
+            return partial(_accepts, self.agent, self.host / "agent" / "credentials")
+        address = self.services["retuning" if name == "dev" else name]
+        return partial(_accepts, address, self.data / "credentials")
 
     def run(self, *arguments: str) -> str:
         """One `keeptune` command against this control plane; its standard output."""
@@ -101,18 +111,6 @@ class Stage:
     def stop(self) -> None:
         for part in reversed(self.parts.values()):
             part.stop()
-
-    async def control_plane_ready(self) -> bool:
-        """Whether every service can be reached."""
-        if not (self.data / "credentials").exists():
-            return False
-        return all([await _accepts(address) for address in set(self.services.values())])
-
-    async def _triton_ready(self) -> bool:
-        return await asyncio.to_thread(_answers, f"http://{self.triton_http}/v2/health/ready")
-
-    async def _agent_ready(self) -> bool:
-        return (self.host / "agent" / "credentials").exists() and await _accepts(self.agent)
 
 
 def build_stage(folder: Path, *, serving_host: Path, apart: bool = False) -> Stage:
@@ -185,14 +183,15 @@ def _write_config(path: Path, content: Mapping[str, object]) -> Path:
     return path
 
 
-async def _accepts(address: str) -> bool:
+async def _accepts(address: str, credentials: Path) -> bool:
+    """Whether somebody listens there and callers can know what to show."""
     host, _, port = address.rpartition(":")
     try:
         _, writer = await asyncio.open_connection(host, int(port))
     except OSError:
         return False
     writer.close()
-    return True
+    return await asyncio.to_thread(credentials.exists)
 
 
 def _answers(url: str) -> bool:
