@@ -61,7 +61,9 @@ class FloatRange:
             return self.min
         if self.step and not self.log:
             return self._level(min(int(unit * self._levels), self._levels - 1))
-        if self.log:
+        if unit in (0.0, 1.0):
+            value = self.max if unit else self.min
+        elif self.log:
             low, high = math.log(self.min), math.log(self.max)
             value = math.exp(low + unit * (high - low))
         else:

@@ -132,9 +132,7 @@ def space() -> types_pb2.SearchSpace:
             types_pb2.ParameterSpec(name="kind", categories=strings("a", "b", "c")),
             types_pb2.ParameterSpec(
                 name="width",
-                int_range=types_pb2.IntRange(
-                    min=8, max=64, scale=types_pb2.SCALE_LINEAR, step=8
-                ),
+                int_range=types_pb2.IntRange(min=8, max=64, scale=types_pb2.SCALE_LINEAR, step=8),
                 conditions=[types_pb2.Condition(parent="kind", values=strings("b", "c"))],
             ),
         ]

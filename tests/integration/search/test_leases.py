@@ -187,9 +187,7 @@ async def test_a_step_reported_again_replaces_nothing(service: Service) -> None:
 async def test_a_foreign_token_changes_nothing(service: Service) -> None:
     await service.create(study())
     (leased,) = (await service.suggest()).trials
-    foreign = search_pb2.LeasedTrial(
-        trial=leased.trial, lease=search_pb2.Lease(token="not it")
-    )
+    foreign = search_pb2.LeasedTrial(trial=leased.trial, lease=search_pb2.Lease(token="not it"))
     assert (await service.report(foreign, 1.0)).directive == LOST
     refused = await service.complete(foreign, 1.0, next=1)
     assert not refused.accepted

@@ -133,7 +133,7 @@ async def test_a_budget_of_time_ends_a_study(service: Service) -> None:
             lease_duration=Duration(seconds=30),
         )
     )
-    lost, kept = (await service.suggest(count=2)).trials
+    _, kept = (await service.suggest(count=2)).trials
     await pass_time(service.clock, 20)
     await service.report(kept)
     await pass_time(service.clock, 20)
@@ -469,9 +469,7 @@ async def optimal(service: Service) -> search_pb2.ListOptimalTrialsResponse:
     return await calling(service.stub.ListOptimalTrials(request))
 
 
-async def events(
-    service: Service, after: int, count: int
-) -> list[search_pb2.WatchStudyResponse]:
+async def events(service: Service, after: int, count: int) -> list[search_pb2.WatchStudyResponse]:
     request = search_pb2.WatchStudyRequest(study="studies/s", revision=after)
     call: grpc.aio.UnaryStreamCall[Any, Any] = service.stub.WatchStudy(request)
     found = []

@@ -65,8 +65,9 @@ def library() -> types.ModuleType:
         import nevergrad
 
         _mend()
+    # They are for whoever writes the loop around an optimiser, and come with every step.
     warnings.filterwarnings("ignore", category=nevergrad.errors.NevergradWarning)
-    warnings.filterwarnings("ignore", module=r"(nevergrad|cma|sklearn|scipy)\.")
+    warnings.filterwarnings("ignore", module=r"(nevergrad|cma|sklearn|scipy)\b")
     module: types.ModuleType = nevergrad
     return module
 
@@ -214,7 +215,7 @@ class NevergradSearch:
         for result in results:
             candidate, parameters = self._asked.pop(result.number, (None, None))
             losses = self._losses(result)
-            if losses is None and not (lockstep and candidate):
+            if losses is None and not (lockstep and candidate is not None):
                 continue
             if candidate is None or (parameters != result.parameters and not lockstep):
                 candidate = self._elsewhere(result.parameters)
