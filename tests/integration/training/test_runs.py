@@ -178,6 +178,8 @@ async def test_the_service_itself_stays_light(client: Client) -> None:
     assert process is not None
     maps = {Path(each.path).name for each in psutil.Process(process.pid).memory_maps()}
     assert not any(name.startswith("libtorch") for name in maps)
+    # Forking copies one thread only; what the others held would stay locked for ever.
+    assert client.here.training.nursery().num_threads() == 1
 
 
 BAD = {

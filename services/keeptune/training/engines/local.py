@@ -39,8 +39,6 @@ _ENVIRONMENT = {
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
     # Repeatable matrix products on GPUs.
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-    # Its progress bars would start a thread in the nursery.
-    "TQDM_DISABLE": "1",
 }
 
 
@@ -174,17 +172,15 @@ class LocalEngine:
 
     async def _open_nursery(self) -> _Nursery:
         ours, theirs = socket.socketpair()
-        with theirs:
-            process = subprocess.Popen(  # noqa: ASYNC220  (a fork and exec, milliseconds)
-                [sys.executable, "-m", "keeptune.training.engines.nursery", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                env={**os.environ, **_ENVIRONMENT},
-                stdin=subprocess.DEVNULL,
-                # What libraries print is for the log, not for whoever reads the service's output.
-                stdout=2,
-                # A terminal's Ctrl-C is the service's business.
-                start_new_session=True,
-            )
+        try:
+            with theirs:
+                process = _spawn(theirs)
+        except OSError as error:
+            ours.close()
+            self._failed_at = time.monotonic()
+            raise Unavailable(
+                f"the worker nursery cannot be started: {error}", retry_after=_RETRY_SECONDS
+            ) from error
         control = ours.dup()
         ours.setblocking(False)
         reader, writer = await asyncio.open_connection(sock=ours)
@@ -232,6 +228,19 @@ class LocalEngine:
         workers, self._workers = self._workers, {}
         for worker in workers.values():
             worker.on_exit(-signal.SIGKILL)
+
+
+def _spawn(control: socket.socket) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "keeptune.training.engines.nursery", str(control.fileno())],
+        pass_fds=[control.fileno()],
+        env={**os.environ, **_ENVIRONMENT},
+        stdin=subprocess.DEVNULL,
+        # What libraries print is for the log, not for whoever reads the service's output.
+        stdout=2,
+        # A terminal's Ctrl-C is the service's business.
+        start_new_session=True,
+    )
 
 
 def _describe(status: int) -> str:

@@ -6,6 +6,8 @@ torch._dynamo. Forked workers share the memory of it all.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import tempfile
 from pathlib import Path
 
@@ -31,6 +33,9 @@ def warm_training() -> None:
 
 def warm_export() -> None:
     """One export of a tiny network; the first costs seconds more than the next."""
+    with contextlib.suppress(ImportError):
+        # The exporter's progress bars would start a thread.
+        importlib.import_module("tqdm").tqdm.monitor_interval = 0
     signature = Signature(
         Task.CLASSIFICATION, (Tensor("features", (2,)),), (Tensor("probabilities", (2,)),)
     )
