@@ -33,7 +33,7 @@ from keeptune.deployment.sql_store.hosts import Sighting
 from keeptune.runtime import documents, tasks
 from keeptune.runtime.clock import Clock
 from keeptune.runtime.db import Database
-from keeptune.runtime.errors import FailedPrecondition
+from keeptune.runtime.errors import FailedPrecondition, KeeptuneError
 from keeptune.runtime.records import Record
 from keeptune.v1 import deployment_pb2
 
@@ -84,7 +84,13 @@ class Reconciler:
         await self._database.run(lambda c: _mark_away(c, now, self._away_after))
         found = await self._database.read(lambda c: list(registry.every(registry.models, c)))
         for model in found:
-            await self._database.run(partial(self._reconcile, model.name))
+            try:
+                await self._database.run(partial(self._reconcile, model.name))
+            except KeeptuneError as error:
+                if error.retryable:
+                    raise
+                # One model's trouble must not stop the others; it is looked at again next turn.
+                log.exception("model not reconciled", model=model.name)
 
     def _reconcile(self, name: str, connection: Connection) -> None:
         """One model on all hosts, in one transaction."""

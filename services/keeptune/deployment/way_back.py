@@ -27,7 +27,7 @@ def back(rollout: Rollout, hosts: Mapping[str, HostView], now: datetime) -> Plan
             settled.append(replace(host, settled=True))
             continue
         action = _way_back(rollout, view)
-        if action is None and view is not None and view.reachable:
+        if action is None and _is_reachable(view):
             stage = Stage.FAILED if host.stage is Stage.FAILED else Stage.ROLLED_BACK
             reason = host.reason or rollout.halt_reason
             settled.append(replace(host.enter(stage, now, reason), settled=True))
@@ -36,7 +36,8 @@ def back(rollout: Rollout, hosts: Mapping[str, HostView], now: datetime) -> Plan
             settled.append(replace(host.enter(Stage.FAILED, now, why), settled=True, stuck=True))
         else:
             settled.append(host)
-            if action is not None:
+            # To a host that is away only the way back is ordered: it finds it when it returns.
+            if action is not None and (_is_reachable(view) or action.kind is OrderKind.ROLL_BACK):
                 actions.append(action)
     rollout = replace(rollout, hosts=tuple(settled))
     if all(host.settled for host in settled):
@@ -75,3 +76,7 @@ def _ended_back(rollout: Rollout, now: datetime) -> Rollout:
         f"{rollout.halt_reason}; {back} serves",
         "mend the cause, then register and roll out a new version",
     )
+
+
+def _is_reachable(view: HostView | None) -> bool:
+    return view is not None and view.reachable

@@ -22,7 +22,7 @@ from keeptune.runtime.artifacts import ArtifactStore, to_proto
 from keeptune.runtime.auth import ClientCredentials, Role, Tokens
 from keeptune.runtime.calls import calling
 from keeptune.runtime.channel import open_channel
-from keeptune.runtime.clock import Clock, SystemClock
+from keeptune.runtime.clock import SystemClock
 from keeptune.runtime.config import ServerSettings
 from keeptune.runtime.server import Context, serve
 from keeptune.v1 import deployment_pb2 as pb
@@ -131,15 +131,19 @@ async def eventually(condition: Any, seconds: float = 20) -> Any:
 
 @asynccontextmanager
 async def running(
-    folder: Path, evaluations: Evaluations, *, clock: Clock | None = None, **settings: Any
+    folder: Path,
+    evaluations: Evaluations,
+    *,
+    artifacts: ArtifactStore | None = None,
+    **settings: Any,
 ) -> AsyncIterator[ControlPlane]:
     """The service in this process; all else is real."""
     tokens = Tokens({"secret": Role.OPERATOR, "shared": Role.AGENT, "looking": Role.VIEWER})
     peers = open_channel(evaluations.address, credentials=evaluations.credentials)
     context = Context(
-        clock=clock or SystemClock(),
+        clock=SystemClock(),
         data_dir=folder,
-        artifacts=evaluations.artifacts,
+        artifacts=artifacts or evaluations.artifacts,
         open_channel=lambda _: peers,
         rng=random.Random(0),
     )

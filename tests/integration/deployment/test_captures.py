@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from keeptune.runtime.artifacts import from_proto
+from keeptune.runtime.artifacts import ArtifactStore, from_proto, to_proto
 from keeptune.runtime.auth import ClientCredentials
 from keeptune.runtime.calls import calling
 from keeptune.runtime.channel import open_channel
@@ -24,6 +24,7 @@ from keeptune.runtime.errors import (
     KeeptuneError,
     NotFound,
     PermissionDenied,
+    ResourceExhausted,
 )
 from keeptune.v1 import deployment_pb2 as pb
 from keeptune.v1 import deployment_pb2_grpc
@@ -253,3 +254,27 @@ async def test_captures_are_artifacts_with_their_checksum(capturing: ControlPlan
     content = await capturing.artifacts.get_bytes(artifact)
     assert hashlib.sha256(content).hexdigest() == artifact.sha256
     assert len(content) == artifact.size_bytes
+
+
+async def test_a_full_disk_keeps_nothing_and_says_so(
+    tmp_path: Path, evaluations: Evaluations, small_disk: Path
+) -> None:
+    store = ArtifactStore(small_disk.as_uri())
+    onnx = await evaluations.artifacts.get_bytes(evaluations.good[0].onnx)
+    blob = await store.put_bytes(onnx, media_type="application/onnx")
+    async with running(tmp_path, evaluations, artifacts=store) as plane:
+        await plane.model()
+        version = pb.ModelVersion(onnx=to_proto(blob))
+        await calling(
+            plane.stub.CreateModelVersion(
+                pb.CreateModelVersionRequest(parent="models/digits", version=version)
+            )
+        )
+        wide = batch(0, 4, request_id=np.array(["r" * 200_000 + str(n) for n in range(4)]))
+        with pytest.raises(ResourceExhausted) as caught:
+            await upload(plane, wide, 4, "u1")
+        assert caught.value.reason == "DISK_FULL"
+        with pytest.raises(FailedPrecondition, match="0 of 1"):
+            await export(plane)
+        (small_disk / "ballast").unlink()
+        assert await upload(plane, wide, 4, "u1") == 4

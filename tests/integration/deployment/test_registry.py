@@ -169,7 +169,7 @@ async def test_what_is_said_of_artifacts_must_be_true(plane: ControlPlane) -> No
 
 async def test_a_damaged_artifact_is_not_taken_in(plane: ControlPlane) -> None:
     await plane.model()
-    artifact = stored(plane, classifier(WEIGHTS * 1.5, CLASSES))
+    artifact = stored(plane, classifier(WEIGHTS * 1.7, CLASSES))
     root = plane.evaluations.folder / "artifacts" / "sha256"
     blob = root / artifact.sha256[:2] / artifact.sha256
     content = bytearray(blob.read_bytes())
