@@ -16,7 +16,7 @@ datasets, sources,        data sets read the same way by training and evaluation
 columns, channels         of them that evaluation makes and the agent compares with
 config, auth, addresses   settings with origins, tokens and roles, where servers listen
 logging, telemetry,       structured logs, metrics and traces; what travels with a call
-propagation
+propagation, subject
 server, interceptors,     gRPC servers and clients with all of the above wired in
 validation, channel
 """

@@ -16,17 +16,18 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
+    Iterable,
     Mapping,
 )
 from contextlib import AbstractContextManager
 from time import perf_counter
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import grpc
 import structlog
 from opentelemetry import trace
-from structlog.contextvars import bind_contextvars
+from structlog.contextvars import bind_contextvars, get_contextvars
 
 from keeptune.runtime import propagation, telemetry
 from keeptune.runtime.auth import HEADER, Grants, Tokens, allowed_roles, denied, note_caller
@@ -39,7 +40,8 @@ from keeptune.runtime.errors import (
     status_trailers,
     to_status,
 )
-from keeptune.runtime.logging import CARRIED
+from keeptune.runtime.logging import CARRIED, carried
+from keeptune.runtime.subject import ids_of
 from keeptune.runtime.validation import validate
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -89,8 +91,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         wrapped = self._handlers.get(name)
         if wrapped is None:
             handler = await continuation(handler_call_details)
-            if handler is None:  # the method does not exist: gRPC says so
-                return handler
+            if handler is None:
+                return _refusal(name, self._grants)
             wrapped = self._handlers[name] = self._wrap(name, handler)
         return wrapped
 
@@ -106,8 +108,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         )
 
         async def answer(request: Any, context: ServicerContext) -> Any:
-            async with _Call(method, context, self):
+            async with _Call(method, context, self) as call:
                 method.authorize(context)
+                if not handler.request_streaming:
+                    call.note(request)
                 return await inner(prepare(request), context)
 
         async def answers(request: Any, context: ServicerContext) -> AsyncIterator[Any]:
@@ -115,8 +119,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             assert task is not None
             self._streams.add(task)
             try:
-                async with _Call(method, context, self):
+                async with _Call(method, context, self) as call:
                     method.authorize(context)
+                    if not handler.request_streaming:
+                        call.note(request)
                     responses = inner(prepare(request), context)
                     if not hasattr(responses, "__aiter__"):  # it writes to the context itself
                         await responses
@@ -189,7 +195,7 @@ class _Method:
 class _Call:
     """One call, from its first to its last moment."""
 
-    __slots__ = ("_began", "_context", "_method", "_reference", "_server", "_span", "_span_scope")
+    __slots__ = ("_began", "_context", "_given", "_method", "_server", "_span", "_span_scope")
 
     def __init__(self, method: _Method, context: ServicerContext, server: CallInterceptor) -> None:
         self._method = method
@@ -198,7 +204,7 @@ class _Call:
         self._span_scope: AbstractContextManager[trace.Span] | None = None
         self._span: trace.Span | None = None
 
-    async def __aenter__(self) -> None:
+    async def __aenter__(self) -> Self:
         self._began = perf_counter()
         self._method.metrics.started()
         metadata = self._context.invocation_metadata() or ()
@@ -206,9 +212,15 @@ class _Call:
             self._span_scope = telemetry.server_span(self._method.name, metadata)
             self._span = self._span_scope.__enter__()
         found = dict(metadata)
-        ids = {name: str(found[key])[:_MAX_ID] for name, key in _IDS if key in found}
-        self._reference = ids.setdefault("request_id", secrets.token_hex(8))
-        bind_contextvars(**ids)
+        self._given = {name: str(found[key])[:_MAX_ID] for name, key in _IDS if key in found}
+        bind_contextvars(**{"request_id": secrets.token_hex(8), **self._given})
+        return self
+
+    def note(self, request: Any) -> None:
+        """Binds what the request says of itself, where its metadata said nothing."""
+        ids = ids_of(request)
+        if ids:
+            bind_contextvars(**{key: ids[key][:_MAX_ID] for key in ids.keys() - self._given.keys()})
 
     async def __aexit__(
         self,
@@ -219,9 +231,11 @@ class _Call:
         answer = None if error is None else self._answer(error)
         code = answer.code if answer else self._code(error)
         self._method.metrics.handled(code)
-        self._method.metrics.took(perf_counter() - self._began)
+        seconds = perf_counter() - self._began
+        self._method.metrics.took(seconds)
+        log.debug("call ended", method=self._method.name, code=code.name, seconds=round(seconds, 6))
         if self._span is not None and self._span_scope is not None:
-            telemetry.end_span(self._span, code)
+            telemetry.end_span(self._span, code, carried())
             self._span_scope.__exit__(None, None, None)
         if answer is not None:
             trailers = status_trailers(to_status(answer))
@@ -248,11 +262,15 @@ class _Call:
         if isinstance(error, grpc.RpcError):
             return self._answer(from_rpc_error(error))
         if isinstance(error, NotImplementedError):  # what the stubs' base classes raise
-            return NotImplementedYet(f"{self._method.name} is not served here")
+            return NotImplementedYet(
+                f"{self._method.name} is not implemented in this version",
+                fix="see the table of what works today in the README",
+            )
         log.error("call failed", method=self._method.name, exc_info=error)
+        reference = str(get_contextvars()["request_id"])
         return Internal(
-            f"an internal error occurred; its reference in the server's log is {self._reference}",
-            metadata={"reference": self._reference},
+            f"an internal error occurred; its reference in the server's log is {reference}",
+            metadata={"reference": reference},
         )
 
     def _answer_to_cancellation(self) -> KeeptuneError | None:
@@ -276,6 +294,23 @@ class _Call:
         if isinstance(code, grpc.StatusCode):
             return code
         return _CODES.get(code or 0, grpc.StatusCode.UNKNOWN)
+
+
+def _refusal(name: str, services: Iterable[str]) -> Handler:
+    """Answers calls of a method that no service here has, of whatever shape."""
+    error = NotImplementedYet(
+        f"{name} is not served here",
+        fix=f"this server has {', '.join(sorted(services))}; section `services` of the config "
+        "file says where the others listen",
+        reason="UNKNOWN_METHOD",
+    )
+
+    async def refuse(_: Any, context: ServicerContext) -> None:
+        await context.abort(error.code, error.message, status_trailers(to_status(error)))
+
+    make: Any = grpc.stream_stream_rpc_method_handler
+    handler: Handler = make(refuse)
+    return handler
 
 
 def _first(context: ServicerContext, wanted: str) -> str | None:

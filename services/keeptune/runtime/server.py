@@ -178,6 +178,9 @@ async def serve(
     stopped = stop or asyncio.Event()
     stop_metrics: Callable[[], None] | None = None
     server: Server | None = None
+    stop_tracing = telemetry.start_tracing(
+        programs[0].name if len(programs) == 1 else "control-plane"
+    )
     try:
         if settings.metrics_listen:
             stop_metrics = telemetry.serve_metrics(settings.metrics_listen)
@@ -198,6 +201,7 @@ async def serve(
         for program in reversed(programs):
             if program.close is not None:
                 await program.close()
+        await asyncio.to_thread(stop_tracing)
 
 
 class _Stopped(Exception):  # noqa: N818  (it is none)

@@ -8,7 +8,7 @@ the calls' metadata.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 
@@ -105,7 +105,9 @@ def server_span(method: str, metadata: Iterable[tuple[str, str | bytes]]) -> Ite
         yield span
 
 
-def end_span(span: trace.Span, code: grpc.StatusCode) -> None:
+def end_span(span: trace.Span, code: grpc.StatusCode, ids: Mapping[str, str]) -> None:
+    """`ids`: what the call belonged to, so that a trace can be found by its study or retune."""
     span.set_attribute("rpc.grpc.status_code", code.value[0])
+    span.set_attributes({f"keeptune.{name}": value for name, value in ids.items()})
     if code is not grpc.StatusCode.OK:
         span.set_status(trace.Status(trace.StatusCode.ERROR, code.name))

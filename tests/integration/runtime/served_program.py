@@ -16,7 +16,6 @@ from keeptune.runtime.auth import Tokens
 from keeptune.runtime.config import ServerSettings
 from keeptune.runtime.errors import DataLoss, Unavailable
 from keeptune.runtime.server import Program, serve
-from keeptune.runtime.telemetry import start_tracing
 from keeptune.v1 import search_pb2_grpc
 
 
@@ -39,14 +38,12 @@ async def main(folder: Path, metrics: str, trouble: str) -> None:
         close=close,
     )
     settings = ServerSettings(metrics_listen=metrics, drain_seconds=5)
-    stop_tracing = start_tracing("search")
     await serve(
         [program],
         settings,
         tokens=Tokens.load_or_create(folder / "credentials"),
         ready=lambda address: print(address, flush=True),
     )
-    stop_tracing()
 
 
 if __name__ == "__main__":

@@ -98,6 +98,15 @@ async def test_ids_are_carried_from_service_to_service(run_server: Any) -> None:
     assert second["request_id"] not in ("", "r1")
 
 
+async def test_a_request_tells_what_it_is_about_where_its_caller_did_not(run_server: Any) -> None:
+    running = await run_server()
+    stub = await running.stub()
+    await stub.GetStudy(Get(name="studies/a"))
+    with logging.bound(study="studies/x"):
+        await stub.GetStudy(Get(name="studies/a"))
+    assert [each["study"] for each in running.servicer.ids] == ["studies/a", "studies/x"]
+
+
 async def test_a_synchronous_channel_does_the_same(run_server: Any) -> None:
     running = await run_server()
 

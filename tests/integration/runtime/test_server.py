@@ -169,6 +169,9 @@ async def test_what_is_not_served_says_so(run_server: Any) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await unknown(b"")
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    refusal = from_rpc_error(caught.value)
+    assert refusal.reason == "UNKNOWN_METHOD"
+    assert "this server has keeptune.v1.SearchService" in refusal.fix
 
 
 async def test_a_watch_that_its_caller_leaves_is_ended(run_server: Any) -> None:
