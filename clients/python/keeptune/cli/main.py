@@ -25,7 +25,18 @@ if TYPE_CHECKING:
 PLUGINS = "keeptune.commands"
 
 _OWN = {
+    "completion": "keeptune.cli.completion:completion",
+    "doctor": "keeptune.cli.doctor:doctor",
+    "evaluation": "keeptune.cli.evaluation:evaluation",
+    "host": "keeptune.cli.rollout:host",
+    "model": "keeptune.cli.model:model",
     "policy": "keeptune.cli.policy:policy",
+    "retune": "keeptune.cli.retune:retune",
+    "rollout": "keeptune.cli.rollout:rollout",
+    "study": "keeptune.cli.study:study",
+    "trainer": "keeptune.cli.training:trainer",
+    "training": "keeptune.cli.training:training",
+    "trial": "keeptune.cli.trial:trial",
 }
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from keeptune.cli.session import Session, as_data, pass_session, print_json
+from keeptune.cli import failures, output, verbs
+from keeptune.cli.options import file_option, json_option
+from keeptune.cli.session import Session, pass_session
+
+if TYPE_CHECKING:
+    from keeptune.client.async_client import AsyncClient
 
 
 @click.group()
@@ -15,43 +20,81 @@ def policy() -> None:
     """What is wanted for a model: data, search, gate, rollout, watching."""
 
 
-@policy.command()
-@click.option(
-    "-f",
-    "--file",
-    required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="YAML manifest of the policy.",
+verbs.add_list(
+    policy,
+    "policy",
+    [
+        ("NAME", lambda m: m.name),
+        ("MODEL", lambda m: m.model),
+        ("TRAINER", lambda m: m.trainer),
+        ("LAST RETUNE", lambda m: m.last_retune),
+        ("AGE", output.created),
+    ],
 )
-@click.option("--dry-run", is_flag=True, help="Check everything, change nothing.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@pass_session
-def apply(session: Session, file: Path, dry_run: bool, as_json: bool) -> None:
-    """Make it so. Applying a policy for the first time tunes and deploys version 1."""
-    from keeptune.client.manifest import load
-    from keeptune.runtime.errors import InvalidInput, typed_errors
-    from keeptune.v1 import retuning_pb2, retuning_pb2_grpc
+verbs.add_show(policy, "policy")
 
-    wanted = load(file, retuning_pb2.Policy)
-    policy_id = wanted.name.removeprefix("policies/")
-    if not policy_id:
-        raise InvalidInput(field="name", problem="is missing", fix="begin with `name: digits`")
-    wanted.name = f"policies/{policy_id}"
-    stub = retuning_pb2_grpc.RetuningServiceStub(session.channel("retuning"))
-    with typed_errors():
-        applied = stub.ApplyPolicy(
-            retuning_pb2.ApplyPolicyRequest(
-                request_id=str(uuid.uuid4()),
-                policy_id=policy_id,
-                policy=wanted,
-                validate_only=dry_run,
-            )
-        )
-    if session.as_json or as_json:
-        print_json(as_data(applied))
-        return
-    click.echo(applied.name)
+
+@policy.command()
+@file_option("policy")
+@click.option("--dry-run", is_flag=True, help="Check everything, change nothing.")
+@click.option("--wait", is_flag=True, help="Wait for the retune that it starts, with progress.")
+@json_option
+@pass_session
+def apply(session: Session, file: Path, dry_run: bool, wait: bool) -> None:
+    """Make it so. Applying a policy for the first time tunes and deploys version 1.
+
+    With --wait the exit status is 1 if the retune did not succeed.
+    """
+    from keeptune.client.async_client import policy_request
+
+    if dry_run and wait:
+        raise click.UsageError("with --dry-run there is nothing to wait for")
+    request = policy_request(file, dry_run=dry_run)
+
+    async def work(client: AsyncClient) -> tuple[Any, Any]:
+        from keeptune.cli.following import follow_retune
+
+        applied = await client.retuning.ApplyPolicy(request)
+        output.note(_remark(applied, dry_run=dry_run))
+        if not (wait and applied.last_retune):
+            return applied, None
+        return applied, await follow_retune(client, applied.last_retune)
+
+    applied, ended = session.run(work)
+    if ended is not None:
+        from keeptune.cli.following import say_end
+
+        say_end(ended)
+    if session.as_json:
+        output.print_message(applied, as_json=True)
+    else:
+        click.echo(applied.name)
+    if ended is not None and not ended.succeeded:
+        raise click.exceptions.Exit(failures.FAILED)
+
+
+def _remark(applied: Any, *, dry_run: bool) -> str:
     if dry_run:
-        click.echo("valid; nothing was changed", err=True)
-    elif applied.last_retune:
-        click.echo(f"retune {applied.last_retune}", err=True)
+        return "valid; nothing was changed"
+    if applied.last_retune:
+        return f"{applied.name} applied; see keeptune retune show {applied.last_retune}"
+    return f"{applied.name} applied; {applied.model} serves already, so nothing is retuned now"
+
+
+@policy.command()
+@click.argument("name", metavar="POLICY")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@pass_session
+def delete(session: Session, name: str, yes: bool) -> None:
+    """The model is no longer kept in tune; it goes on serving."""
+    from keeptune.v1 import retuning_pb2
+
+    full_name = verbs.full_name("policy", name)
+    verbs.confirm(f"Delete {full_name}?", yes=yes)
+
+    async def work(client: AsyncClient) -> None:
+        await client.retuning.DeletePolicy(retuning_pb2.DeletePolicyRequest(name=full_name))
+
+    session.run(work)
+    verbs.print_deleted(session, full_name)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
-    import grpc
-    from google.protobuf.message import Message
-
+    from keeptune.client.async_client import AsyncClient
     from keeptune.client.connection import Connection
+
+T = TypeVar("T")
+
+# How long a watch outlasts a service that is away, in seconds.
+_PATIENCE = 60.0
 
 
 @dataclass
@@ -29,8 +32,8 @@ class Session:
     timeout: float = 30.0
     as_json: bool = False
 
-    @cached_property
     def connection(self) -> Connection:
+        """Where the services are, and what is shown there."""
         from keeptune.client.connection import discover
 
         return discover(
@@ -41,27 +44,26 @@ class Session:
             config=self.config,
         )
 
-    def channel(self, service: str) -> grpc.Channel:
-        """A synchronous channel to a service."""
-        from keeptune.runtime.channel import open_sync_channel
+    def run(self, work: Callable[[AsyncClient], Coroutine[Any, Any, T]]) -> T:
+        """What `work` makes of a client of the services."""
+        # Slow to import; `keeptune --help` should not pay for it.
+        from keeptune.client.async_client import AsyncClient
 
-        return open_sync_channel(
-            self.connection.addresses[service],
-            credentials=self.connection.credentials,
-            timeout=self.timeout,
-            wait_for_ready=False,
-        )
+        async def with_client() -> T:
+            async with AsyncClient(
+                self.address,
+                data_dir=self.data_dir,
+                tokens_file=self.tokens_file,
+                ca=self.ca,
+                config=self.config,
+                timeout=self.timeout,
+                patience=_PATIENCE,
+                # A person wants to know at once that nobody listens.
+                wait_for_ready=False,
+            ) as client:
+                return await work(client)
+
+        return asyncio.run(with_client())
 
 
-pass_session = click.make_pass_decorator(Session, ensure=True)
-
-
-def as_data(message: Message) -> dict[str, Any]:
-    """A message as plain data with the names of its proto."""
-    from google.protobuf import json_format
-
-    return json_format.MessageToDict(message, preserving_proto_field_name=True)
-
-
-def print_json(data: Any) -> None:
-    click.echo(json.dumps(data, indent=2))
+pass_session = click.make_pass_decorator(Session)

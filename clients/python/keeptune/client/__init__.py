@@ -12,25 +12,31 @@ sync_client, study, loop_thread          the same surface without one
 space, settings, values, results         what goes in and comes out, in Python's own terms
 connection                               where the services are, and what to show there
 services, stubs, persistence             the RPCs: typed errors, request ids, retries, resuming
-resources                                fetching, listing and watching any resource alike
+nouns, resources                         fetching, listing and watching any resource alike
 manifest                                 YAML files to messages
 """
 
-from keeptune.client import errors
-from keeptune.client.async_client import AsyncClient
-from keeptune.client.async_study import AsyncStudy
-from keeptune.client.async_trial import AsyncTrial
-from keeptune.client.results import (
-    PolicyStatus,
-    RetuneStatus,
-    StudyEvent,
-    StudyStatus,
-    TrialResult,
-)
-from keeptune.client.settings import Asha, Median, Metric
-from keeptune.client.space import Between, Choice, Fixed, Float, Int
-from keeptune.client.study import Study, Trial
-from keeptune.client.sync_client import Client
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from keeptune.client import errors
+    from keeptune.client.async_client import AsyncClient
+    from keeptune.client.async_study import AsyncStudy
+    from keeptune.client.async_trial import AsyncTrial
+    from keeptune.client.results import (
+        PolicyStatus,
+        RetuneStatus,
+        StudyEvent,
+        StudyStatus,
+        TrialResult,
+    )
+    from keeptune.client.settings import Asha, Median, Metric
+    from keeptune.client.space import Between, Choice, Fixed, Float, Int
+    from keeptune.client.study import Study, Trial
+    from keeptune.client.sync_client import Client
 
 __all__ = [
     "Asha",
@@ -54,3 +60,28 @@ __all__ = [
     "TrialResult",
     "errors",
 ]
+
+# Imported when they are asked for: gRPC takes its time.
+_HOMES = {
+    "async_client": ("AsyncClient",),
+    "async_study": ("AsyncStudy",),
+    "async_trial": ("AsyncTrial",),
+    "results": ("PolicyStatus", "RetuneStatus", "StudyEvent", "StudyStatus", "TrialResult"),
+    "settings": ("Asha", "Median", "Metric"),
+    "space": ("Between", "Choice", "Fixed", "Float", "Int"),
+    "study": ("Study", "Trial"),
+    "sync_client": ("Client",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return import_module("keeptune.client.errors")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"keeptune.client.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from keeptune.client import manifest, resources, results, settings
+from keeptune.client import manifest, nouns, resources, results, settings
 from keeptune.client import space as spaces
 from keeptune.client.async_study import AsyncStudy
 from keeptune.client.connection import discover
@@ -132,7 +132,7 @@ class AsyncClient(AsyncServices):
 
     async def study(self, name: str) -> AsyncStudy:
         """The study `digits` or `studies/digits`. Raises NotFound."""
-        full_name = resources.BY_NOUN["study"].qualified(name)
+        full_name = nouns.BY_NOUN["study"].qualified(name)
         found = await self.search.GetStudy(search_pb2.GetStudyRequest(name=full_name))
         return AsyncStudy(self.search, found, patience=self.patience)
 
@@ -158,14 +158,14 @@ class AsyncClient(AsyncServices):
         """
         answer = await self.retuning.RequestRetune(
             retuning_pb2.RequestRetuneRequest(
-                policy=resources.BY_NOUN["policy"].qualified(policy), note=note, force=force
+                policy=nouns.BY_NOUN["policy"].qualified(policy), note=note, force=force
             )
         )
         return results.retune(answer.retune) if answer.HasField("retune") else None
 
     async def retune(self, name: str) -> RetuneStatus:
         """How a retune stands. Raises NotFound."""
-        full_name = resources.BY_NOUN["retune"].qualified(name)
+        full_name = nouns.BY_NOUN["retune"].qualified(name)
         request = retuning_pb2.GetRetuneRequest(name=full_name)
         return results.retune(await self.retuning.GetRetune(request))
 
@@ -173,7 +173,7 @@ class AsyncClient(AsyncServices):
         self, policy: str = "", *, revision: int = 0
     ) -> AsyncIterator[RetuneStatus]:
         """Every change of the retunes of a policy, or of all, then live, for ever."""
-        full_name = resources.BY_NOUN["policy"].qualified(policy) if policy else ""
+        full_name = nouns.BY_NOUN["policy"].qualified(policy) if policy else ""
         async for event in self.retune_events(full_name, revision=revision):
             yield results.retune(event.retune)
 
@@ -216,7 +216,7 @@ class AsyncClient(AsyncServices):
 
     async def get(self, name: str) -> dict[str, Any]:
         """Any resource by its full name, e.g. `models/digits/versions/2`, as plain data."""
-        return resources.as_data(await resources.fetch(self, resources.kind_of(name), name))
+        return resources.as_data(await resources.fetch(self, nouns.kind_of(name), name))
 
     async def find(
         self,
@@ -231,7 +231,7 @@ class AsyncClient(AsyncServices):
 
         `filter` is e.g. `state = SUCCEEDED AND create_time > "2026-01-31T00:00:00Z"`.
         """
-        kind = resources.kind_of_collection(collection)
+        kind = nouns.kind_of_collection(collection)
         found = resources.list_all(
             self, kind, parent=parent, filter=filter, order_by=order_by, limit=limit
         )

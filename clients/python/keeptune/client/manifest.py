@@ -35,30 +35,78 @@ def load(source: Path | Mapping[str, Any], type_: type[M]) -> M:
     Raises InvalidInput with every problem found, each with its place in the file.
     """
     if isinstance(source, Path):
-        content, base = _read(source), source.parent
+        content, lines, problems = _read(source)
+        base = source.parent
     else:
-        content, base = dict(source), Path.cwd()
-    problems: list[Violation] = []
+        content, lines, problems, base = dict(source), {}, [], Path.cwd()
     descriptor = cast("Descriptor", type_.DESCRIPTOR)
     clean = _message(content, descriptor, "", base, problems)
-    if problems:
-        raise InvalidInput.many(problems, reason="INVALID_MANIFEST")
-    try:
-        return json_format.ParseDict(clean, type_())
-    except json_format.ParseError as error:
-        raise InvalidInput(field="", problem=str(error), reason="INVALID_MANIFEST") from None
+    if not problems:
+        try:
+            return json_format.ParseDict(clean, type_())
+        except json_format.ParseError as error:
+            problems.append(Violation("", str(error)))
+    raise InvalidInput.many(
+        (_located(problem, source, lines) for problem in problems), reason="INVALID_MANIFEST"
+    )
 
 
-def _read(file: Path) -> dict[str, Any]:
+def take_id(message: Message, collection: str) -> str:
+    """The id in a message's `name` ("" = none), which is cleared: a service draws or joins it."""
+    name: str = getattr(message, "name")  # noqa: B009  (not every message has one)
+    message.ClearField("name")
+    return name.removeprefix(f"{collection}/")
+
+
+def _read(file: Path) -> tuple[dict[str, Any], dict[str, int], list[Violation]]:
+    """The content, the line of each place in it, and what YAML itself would let pass."""
     try:
-        content = yaml.safe_load(file.read_text())
-    except OSError as error:
-        raise InvalidInput(field=str(file), problem=f"cannot be read: {error.strerror}") from None
+        text = file.read_text()
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(
+            field=str(file), problem=f"cannot be read: {error}", reason="INVALID_MANIFEST"
+        ) from None
     except yaml.YAMLError as error:
-        raise InvalidInput(field=str(file), problem=f"is no YAML: {error}") from None
+        raise InvalidInput(
+            field=str(file), problem=f"is no YAML: {error}", reason="INVALID_MANIFEST"
+        ) from None
     if not isinstance(content, dict):
-        raise InvalidInput(field=str(file), problem="is no mapping", fix="begin with `name: ...`")
-    return content
+        raise InvalidInput(
+            field=str(file),
+            problem="is no mapping",
+            fix="begin with e.g. `name: digits`",
+            reason="INVALID_MANIFEST",
+        )
+    lines: dict[str, int] = {}
+    repeated: list[Violation] = []
+    _note_lines(node, "", lines, repeated)
+    return content, lines, repeated
+
+
+def _note_lines(
+    node: yaml.Node | None, path: str, lines: dict[str, int], repeated: list[Violation]
+) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            place = f"{path}.{key.value}" if path else str(key.value)
+            if place in lines:
+                repeated.append(Violation(place, "is given twice", "leave one out"))
+            lines[place] = key.start_mark.line + 1
+            _note_lines(value, place, lines, repeated)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            place = f"{path}[{index}]"
+            lines[place] = item.start_mark.line + 1
+            _note_lines(item, place, lines, repeated)
+
+
+def _located(problem: Violation, source: object, lines: Mapping[str, int]) -> Violation:
+    if problem.field not in lines:
+        return problem
+    place = f"({Path(str(source)).name}, line {lines[problem.field]})"
+    return Violation(problem.field, f"{problem.problem} {place}", problem.fix)
 
 
 def _message(

@@ -1,14 +1,14 @@
-"""The collections of resources: how each is fetched, listed and watched. For all of them alike."""
+"""Fetching, listing and watching resources, for all kinds of them alike."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 from google.protobuf import json_format
 
+from keeptune.client.nouns import BY_NOUN, Kind
 from keeptune.client.persistence import resume
 from keeptune.runtime.errors import InvalidInput
 
@@ -18,86 +18,6 @@ if TYPE_CHECKING:
     from keeptune.client.services import AsyncServices
 
 _PAGE = 500
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One collection.
-
-    `service` is who has it, `message` the CamelCase name of one, `plural` that of many; `watch` is
-    the field of a Watch request that names the resource ("" = cannot be watched). Resources of a
-    collection with a `parent` are named below one of that.
-    """
-
-    noun: str
-    collection: str
-    service: str
-    message: str
-    plural: str
-    watch: str = ""
-    parent: str = ""
-
-    def qualified(self, name: str) -> str:
-        """The full name for `digits`, `models/digits`, `digits/2` or `models/digits/versions/2`.
-
-        Raises InvalidInput when it cannot be one.
-        """
-        parts = name.split("/")
-        if not self.parent:
-            if len(parts) == 1 and parts[0]:
-                return f"{self.collection}/{name}"
-            if len(parts) == 2 and parts[0] == self.collection:
-                return name
-        else:
-            above = BY_NOUN[self.parent].collection
-            if len(parts) == 2 and parts[0] != above:
-                return f"{above}/{parts[0]}/{self.collection}/{parts[1]}"
-            if len(parts) == 4 and (parts[0], parts[2]) == (above, self.collection):
-                return name
-        raise InvalidInput(field="name", problem=f"is {name!r}", fix=f"give {self.form}")
-
-    @property
-    def form(self) -> str:
-        """What its names look like."""
-        if not self.parent:
-            return f"{self.collection}/{{{self.noun}}}"
-        return f"{BY_NOUN[self.parent].form}/{self.collection}/{{{self.noun}}}"
-
-
-KINDS = (
-    Kind("study", "studies", "search", "Study", "Studies", watch="study"),
-    Kind("trial", "trials", "search", "Trial", "Trials", parent="study"),
-    Kind("trainer", "trainers", "training", "Trainer", "Trainers"),
-    Kind("training", "trainings", "training", "Training", "Trainings", watch="name"),
-    Kind("evaluation", "evaluations", "evaluation", "Evaluation", "Evaluations", watch="name"),
-    Kind("model", "models", "deployment", "Model", "Models"),
-    Kind("version", "versions", "deployment", "ModelVersion", "ModelVersions", parent="model"),
-    Kind("rollout", "rollouts", "deployment", "Rollout", "Rollouts", watch="name"),
-    Kind("host", "hosts", "deployment", "Host", "Hosts"),
-    Kind("policy", "policies", "retuning", "Policy", "Policies"),
-    Kind("retune", "retunes", "retuning", "Retune", "Retunes"),
-)
-BY_NOUN = {kind.noun: kind for kind in KINDS}
-
-
-def kind_of(name: str) -> Kind:
-    """Which kind a full resource name is of. Raises InvalidInput when of none."""
-    parts = name.split("/")
-    for kind in KINDS:
-        if len(parts) in (2, 4) and parts[-2] == kind.collection:
-            kind.qualified(name)
-            return kind
-    forms = ", ".join(kind.form for kind in KINDS)
-    raise InvalidInput(field="name", problem=f"is {name!r}", fix=f"give one of {forms}")
-
-
-def kind_of_collection(collection: str) -> Kind:
-    """Raises InvalidInput for an unknown one."""
-    for kind in KINDS:
-        if kind.collection == collection:
-            return kind
-    known = ", ".join(kind.collection for kind in KINDS)
-    raise InvalidInput(field="collection", problem=f"is {collection!r}", fix=f"use one of {known}")
 
 
 async def fetch(services: AsyncServices, kind: Kind, name: str) -> Message:

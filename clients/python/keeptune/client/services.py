@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
-from keeptune.client.stubs import typed
+from keeptune.client.stubs import Place, typed, typed_call
 from keeptune.runtime.channel import DEFAULT_TIMEOUT, open_channel, open_sync_channel
 from keeptune.v1.deployment_pb2_grpc import DeploymentServiceStub
 from keeptune.v1.evaluation_pb2_grpc import EvaluationServiceStub
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from keeptune.v1.retuning_pb2_grpc import RetuningServiceAsyncStub
     from keeptune.v1.search_pb2_grpc import SearchServiceAsyncStub
     from keeptune.v1.training_pb2_grpc import TrainingServiceAsyncStub
+
+_HEALTH = {1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 
 
 class AsyncServices:
@@ -42,28 +44,46 @@ class AsyncServices:
 
     @cached_property
     def search(self) -> SearchServiceAsyncStub:
-        return typed(SearchServiceStub(self._channel("search")), asynchronous=True)
+        return cast("SearchServiceAsyncStub", self._stub(SearchServiceStub, "search"))
 
     @cached_property
     def training(self) -> TrainingServiceAsyncStub:
-        return typed(TrainingServiceStub(self._channel("training")), asynchronous=True)
+        return cast("TrainingServiceAsyncStub", self._stub(TrainingServiceStub, "training"))
 
     @cached_property
     def evaluation(self) -> EvaluationServiceAsyncStub:
-        return typed(EvaluationServiceStub(self._channel("evaluation")), asynchronous=True)
+        return cast("EvaluationServiceAsyncStub", self._stub(EvaluationServiceStub, "evaluation"))
 
     @cached_property
     def deployment(self) -> DeploymentServiceAsyncStub:
-        return typed(DeploymentServiceStub(self._channel("deployment")), asynchronous=True)
+        return cast("DeploymentServiceAsyncStub", self._stub(DeploymentServiceStub, "deployment"))
 
     @cached_property
     def retuning(self) -> RetuningServiceAsyncStub:
-        return typed(RetuningServiceStub(self._channel("retuning")), asynchronous=True)
+        return cast("RetuningServiceAsyncStub", self._stub(RetuningServiceStub, "retuning"))
+
+    async def health(self, service: str) -> str:
+        """SERVING, NOT_SERVING or SERVICE_UNKNOWN, as gRPC's health protocol has it."""
+        full_name = f"keeptune.v1.{service.capitalize()}Service"
+        check: Any = self._channel(service).unary_unary(
+            "/grpc.health.v1.Health/Check",
+            # HealthCheckRequest and HealthCheckResponse by hand: a bare client has no
+            # grpcio-health-checking.
+            request_serializer=lambda name: b"\x0a" + bytes([len(name)]) + name.encode(),
+            response_deserializer=lambda raw: raw[1] if raw else 0,
+        )
+        place = Place(service, self.connection.addresses[service])
+        status = await typed_call(check(full_name), place)
+        return _HEALTH.get(status, "UNKNOWN")
 
     async def close(self) -> None:
         """Ends the connections; calls under way fail."""
         for channel in self._channels.values():
             await channel.close()
+
+    def _stub(self, stub: type[Any], service: str) -> Any:
+        place = Place(service, self.connection.addresses[service])
+        return typed(stub(self._channel(service)), place, asynchronous=True)
 
     def _channel(self, service: str) -> grpc.aio.Channel:
         address = self.connection.addresses[service]
@@ -94,28 +114,32 @@ class SyncServices:
 
     @cached_property
     def search(self) -> SearchServiceStub:
-        return typed(SearchServiceStub(self._channel("search")), asynchronous=False)
+        return cast("SearchServiceStub", self._stub(SearchServiceStub, "search"))
 
     @cached_property
     def training(self) -> TrainingServiceStub:
-        return typed(TrainingServiceStub(self._channel("training")), asynchronous=False)
+        return cast("TrainingServiceStub", self._stub(TrainingServiceStub, "training"))
 
     @cached_property
     def evaluation(self) -> EvaluationServiceStub:
-        return typed(EvaluationServiceStub(self._channel("evaluation")), asynchronous=False)
+        return cast("EvaluationServiceStub", self._stub(EvaluationServiceStub, "evaluation"))
 
     @cached_property
     def deployment(self) -> DeploymentServiceStub:
-        return typed(DeploymentServiceStub(self._channel("deployment")), asynchronous=False)
+        return cast("DeploymentServiceStub", self._stub(DeploymentServiceStub, "deployment"))
 
     @cached_property
     def retuning(self) -> RetuningServiceStub:
-        return typed(RetuningServiceStub(self._channel("retuning")), asynchronous=False)
+        return cast("RetuningServiceStub", self._stub(RetuningServiceStub, "retuning"))
 
     def close(self) -> None:
         """Ends the connections; calls under way fail."""
         for channel in self._channels.values():
             channel.close()
+
+    def _stub(self, stub: type[Any], service: str) -> Any:
+        place = Place(service, self.connection.addresses[service])
+        return typed(stub(self._channel(service)), place, asynchronous=False)
 
     def _channel(self, service: str) -> grpc.Channel:
         address = self.connection.addresses[service]

@@ -9,68 +9,127 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
-from keeptune.runtime.calls import calling
-from keeptune.runtime.errors import from_rpc_error, typed_errors
+from keeptune.runtime.errors import (
+    DeadlineExceeded,
+    KeeptuneError,
+    NotImplementedYet,
+    Unavailable,
+    from_rpc_error,
+)
 
 S = TypeVar("S")
+T = TypeVar("T")
 
 # Doing these twice does them once by their own rules; remembering each would only cost.
 _IDEMPOTENT_BY_THEMSELVES = ("SuggestTrialsRequest", "ReportMeasurementsRequest")
+_DETAILS = "grpc-status-details-bin"
 
 
-def typed(stub: S, *, asynchronous: bool) -> S:
+@dataclass(frozen=True)
+class Place:
+    """A service and its address, for errors."""
+
+    service: str
+    address: str
+
+
+def typed(stub: S, place: Place, *, asynchronous: bool) -> S:
     """The same stub, whose calls raise KeeptuneError."""
-    wrap: Callable[[Any], Any] = _AsyncMethod if asynchronous else _SyncMethod
+    wrap: Callable[[Any, Place], Any] = _AsyncMethod if asynchronous else _SyncMethod
     for name, method in vars(stub).items():
-        setattr(stub, name, wrap(method))
+        setattr(stub, name, wrap(method, place))
     return stub
 
 
+async def typed_call(call: Awaitable[T], place: Place) -> T:
+    """The answer of a call that is under way. Raises KeeptuneError."""
+    try:
+        return await call
+    except grpc.RpcError as error:
+        raise _typed_error(error, place) from None
+
+
 class _AsyncMethod:
-    def __init__(self, method: Any) -> None:
+    def __init__(self, method: Any, place: Place) -> None:
         self._method = method
+        self._place = place
 
     def __call__(self, request: Any = None, **options: Any) -> Any:
-        answer = self._method(_identified(request), **options)
-        return calling(answer) if isinstance(answer, Awaitable) else _stream(answer)
+        call = self._method(_identified(request), **options)
+        if isinstance(call, Awaitable):
+            return typed_call(call, self._place)
+        return self._stream(call)
+
+    async def _stream(self, call: Any) -> AsyncIterator[Any]:
+        try:
+            async for message in call:
+                yield message
+        except grpc.RpcError as error:
+            raise _typed_error(error, self._place) from None
+        finally:
+            call.cancel()
 
 
 class _SyncMethod:
     """Also has `with_call` and `future`; those are gRPC's own."""
 
-    def __init__(self, method: Any) -> None:
+    def __init__(self, method: Any, place: Place) -> None:
         self._method = method
+        self._place = place
 
     def __call__(self, request: Any = None, **options: Any) -> Any:
-        with typed_errors():
+        try:
             answer = self._method(_identified(request), **options)
-        return _sync_stream(answer) if isinstance(answer, Iterator) else answer
+        except grpc.RpcError as error:
+            raise _typed_error(error, self._place) from None
+        return self._stream(answer) if isinstance(answer, Iterator) else answer
+
+    def _stream(self, call: Any) -> Iterator[Any]:
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise _typed_error(error, self._place) from None
+        finally:
+            call.cancel()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._method, name)
 
 
-async def _stream(call: Any) -> AsyncIterator[Any]:
-    try:
-        async for message in call:
-            yield message
-    except grpc.RpcError as error:
-        raise from_rpc_error(error) from None
-    finally:
-        call.cancel()
+def _typed_error(error: grpc.RpcError, place: Place) -> KeeptuneError:
+    """As the server said it; where it is gRPC that speaks, in words that help."""
+    found = from_rpc_error(error)
+    if any(entry[0] == _DETAILS for entry in _trailers(error)):
+        return found
+    where = f"{place.service} at {place.address}"
+    if isinstance(found, Unavailable):
+        return Unavailable(
+            f"{where} cannot be reached: {found.message}",
+            fix="see that it runs (`keeptune doctor` tells), or give another address",
+        )
+    if isinstance(found, DeadlineExceeded):
+        return DeadlineExceeded(
+            f"{where} did not answer in time",
+            fix="try again, allow more time, or see what `keeptune doctor` tells",
+        )
+    if isinstance(found, NotImplementedYet):
+        return NotImplementedYet(
+            f"the server at {place.address} does not have {place.service}",
+            fix=f"give the address of the {place.service} service, e.g. in section services of "
+            "a config file",
+            reason="NO_SUCH_SERVICE",
+        )
+    return found
 
 
-def _sync_stream(call: Any) -> Iterator[Any]:
-    try:
-        with typed_errors():
-            yield from call
-    finally:
-        call.cancel()
+def _trailers(error: Any) -> Any:
+    return error.trailing_metadata() or ()
 
 
 def _identified(request: Any) -> Any:
