@@ -224,6 +224,7 @@ async def pass_time(clock: Clock, seconds: float) -> None:
 _SERVE = """
     import asyncio, random, sys
     from pathlib import Path
+    from keeptune.runtime import logging
     from keeptune.runtime.artifacts import ArtifactStore
     from keeptune.runtime.auth import Role, Tokens
     from keeptune.runtime.clock import SystemClock
@@ -233,6 +234,8 @@ _SERVE = """
     from keeptune.search.config import SearchSettings
 
     folder, listen, token = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+
+    logging.configure(level="error")
 
     async def main():
         context = Context(SystemClock(), folder, ArtifactStore(folder.as_uri()), None, random)
