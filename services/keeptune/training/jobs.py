@@ -57,4 +57,5 @@ def job_for(
         device="cpu" if exporting else device(index, training.resources, around.host),
         threads=cores(training.resources),
         log_level=around.log_level,
+        ids=training.ids,
     )

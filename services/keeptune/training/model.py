@@ -108,6 +108,8 @@ class Training:
     labels: Mapping[str, str] = field(default_factory=dict)
     # Key of the prepared data in the host's cache.
     data_key: str = ""
+    # Ids that its creation carried (see runtime.logging): all that is done for it logs them.
+    carried: Mapping[str, str] = field(default_factory=dict)
 
     state: TrainingState = TrainingState.PENDING
     reason: str = ""
@@ -121,6 +123,11 @@ class Training:
     @property
     def active(self) -> bool:
         return self.state in ACTIVE_STATES
+
+    @property
+    def ids(self) -> Mapping[str, str]:
+        """What its log lines, and the calls made for it, carry."""
+        return {**self.carried, "study": self.study}
 
     @property
     def best_trial(self) -> str:

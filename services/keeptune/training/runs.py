@@ -117,8 +117,10 @@ class Run:
         try:
             async for message in worker.messages():
                 orderly = await self._hear(index, message) or orderly
+            # Its place is free only when the process has gone, and its memory with it.
+            how = await worker.ended()
             if not orderly:
-                await self._mourn(index, worker)
+                await self._mourn(index, worker, how)
         except asyncio.CancelledError:
             raise
         except Exception:
@@ -171,8 +173,7 @@ class Run:
                 raise ValueError(f"a worker said {message!r}")
         return True
 
-    async def _mourn(self, index: int, worker: Worker) -> None:
-        how = await worker.ended()
+    async def _mourn(self, index: int, worker: Worker, how: str) -> None:
         trial = self._trials.get(index, "")
         log.warning("worker lost", worker=worker.job.worker, pid=worker.pid, how=how, trial=trial)
         lost_total.inc()

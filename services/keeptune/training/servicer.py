@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import grpc.aio
+import structlog
 from sqlalchemy import Connection
 
-from keeptune.runtime import ledger
+from keeptune.runtime import ledger, logging
 from keeptune.runtime.clock import Clock
 from keeptune.runtime.db import Database
 from keeptune.runtime.errors import FailedPrecondition, NotFound
@@ -25,6 +27,8 @@ from keeptune.training.trainers.registry import Trainers
 from keeptune.v1 import training_pb2, training_pb2_grpc
 
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
+
+log = structlog.get_logger()
 
 _MOST_TRAINERS = 1000
 
@@ -72,7 +76,10 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         answer = await self._database.read(lambda c: _answered(c, request))
         if answer is not None:
             return answer
-        training = await self._admission.admit(training_from_proto(request.training))
+        training = replace(
+            await self._admission.admit(training_from_proto(request.training)),
+            carried=logging.carried(),
+        )
         name = training_name(request.training_id or new_id())
 
         def work(c: Connection) -> training_pb2.Training:
@@ -82,12 +89,12 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
                 method="CreateTraining",
                 request=request,
                 response_type=training_pb2.Training,
-                fn=lambda: training_to_proto(
-                    trainings.create(
-                        c, name, training, state=training.state, labels=training.labels
-                    )
-                ),
+                fn=lambda: training_to_proto(create(c)),
             )
+
+        def create(c: Connection) -> Record[Training]:
+            log.info("training created", training=name, trainer=training.trainer)
+            return trainings.create(c, name, training, state=training.state, labels=training.labels)
 
         created = await self._database.run(work)
         self._supervisor.wake()

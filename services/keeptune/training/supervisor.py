@@ -12,12 +12,13 @@ from dataclasses import replace
 from functools import partial
 
 import structlog
+from sqlalchemy import Connection
 
 from keeptune.runtime.channel import Endpoint
 from keeptune.runtime.clock import Clock
 from keeptune.runtime.db import Database
 from keeptune.runtime.errors import InvalidInput, KeeptuneError
-from keeptune.runtime.logging import Level
+from keeptune.runtime.logging import Level, bound
 from keeptune.runtime.names import new_id
 from keeptune.runtime.records import Record
 from keeptune.training import store
@@ -150,14 +151,15 @@ class Supervisor:
 
     async def _step(self, record: Record[Training], seen: Observed, host: Host) -> None:
         """One training's trouble is its own."""
-        try:
-            await self._do(record, seen, decide(seen), host)
-        except KeeptuneError as error:
-            if error.retryable:
-                log.warning("will try again", training=record.name, error=str(error))
-                await self._tell(record, f"will try again: {error.message}")
-            else:
-                await self._fail(record.name, Failure(error.message, error.fix))
+        with bound(**record.doc.ids):
+            try:
+                await self._do(record, seen, decide(seen), host)
+            except KeeptuneError as error:
+                if error.retryable:
+                    log.warning("will try again", training=record.name, error=str(error))
+                    await self._tell(record, f"will try again: {error.message}")
+                else:
+                    await self._fail(record.name, Failure(error.message, error.fix))
 
     async def _host(self, records: list[Record[Training]]) -> Host:
         """Counts GPUs only when somebody wants one: that waits for the nursery."""
@@ -168,13 +170,14 @@ class Supervisor:
         training = record.doc
         if training.state is not TrainingState.RUNNING or not training.study:
             return None
-        try:
-            return await self._studies.view(training.study)
-        except KeeptuneError as error:
-            if error.retryable:
+        with bound(**training.ids):
+            try:
+                return await self._studies.view(training.study)
+            except KeeptuneError as error:
+                if not error.retryable:
+                    return Failure(f"{training.study}: {error.message}", error.fix)
                 log.warning("search cannot be reached", training=record.name, error=error.message)
                 return None
-            return Failure(f"{training.study}: {error.message}", error.fix)
 
     def _observe(self, record: Record[Training], view: StudyView | Failure | None) -> Observed:
         run = self._run_of(record.name)
@@ -314,7 +317,13 @@ class Supervisor:
         self.wake()
 
     async def _change(self, name: str, transition: Callable[[Training], Training]) -> None:
-        await self._database.run(lambda c: store.change(c, name, transition))
+        def work(c: Connection) -> tuple[TrainingState, Record[Training]]:
+            before = store.trainings.get(c, name).doc.state
+            return before, store.change(c, name, transition)
+
+        before, after = await self._database.run(work)
+        if after.doc.state is not before:
+            log.info("training", training=name, state=after.doc.state, reason=after.doc.reason)
 
 
 _RUNNING = {

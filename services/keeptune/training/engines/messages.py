@@ -64,6 +64,8 @@ class Job:
     device: str = "cpu"
     threads: int = 1
     log_level: Level = "info"
+    # What its log lines and its calls carry: ids of the request, the study and the retune.
+    ids: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

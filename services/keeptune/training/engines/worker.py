@@ -50,6 +50,11 @@ def main(connection: socket.socket) -> None:
     link = Link(connection)
     job = link.receive_job()
     _settle(job)
+    with logging.bound(**job.ids):
+        _work(job, link)
+
+
+def _work(job: Job, link: Link) -> None:
     try:
         if isinstance(job.work, StudyWork):
             _study(job, job.work, link)
@@ -81,10 +86,7 @@ def _settle(job: Job) -> None:
 
 def _study(job: Job, work: StudyWork, link: Link) -> None:
     runner = _runner(job, link)
-    with (
-        logging.bound(study=work.study),
-        open_sync_channel(work.search.target, credentials=work.search.credentials) as channel,
-    ):
+    with open_sync_channel(work.search.target, credentials=work.search.credentials) as channel:
         client = StudyClient(
             channel,
             study=work.study,
