@@ -1,27 +1,24 @@
 """Who speaks for a host: join tokens, the hosts' own credentials, and what they allow.
 
-A credential is `<host>.<nonce>.<signature>`, signed by the registry's key, so that any server that
-knows the key can tell whose it is. The deployment service keeps a hash of the one that counts:
-enrolling a host again ends the one before.
+A credential is signed by the registry's key (see `runtime.host_credentials`), so that any server
+that knows the key can tell whose it is. The deployment service keeps a hash of the one that
+counts: enrolling a host again ends the one before.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import hmac
 import secrets
 from pathlib import Path
 
-from keeptune.deployment.signing import RegistryKey, create_secret
+from keeptune.deployment.signing import RegistryKey, create_file
 from keeptune.deployment.sql_store import hosts
 from keeptune.runtime import names
-from keeptune.runtime.auth import Caller, Role, current_caller
+from keeptune.runtime.auth import Caller, current_caller
 from keeptune.runtime.db import Database
 from keeptune.runtime.errors import InvalidInput, PermissionDenied, Unauthenticated
-
-_PURPOSE = "keeptune host credential"
+from keeptune.runtime.host_credentials import host_of, make_token
 
 
 class HostCredentials:
@@ -32,26 +29,12 @@ class HostCredentials:
 
     def issue(self, host: str, request_id: str) -> str:
         """A credential for `host` (its name). The same request_id gets the same one."""
-        nonce = self._key.derive(_PURPOSE, host, request_id or secrets.token_hex(16))[:32]
-        identifier = names.parse_host(host)
-        signature = self._key.sign(_statement(identifier, nonce))
-        return f"{identifier}.{nonce}.{base64.urlsafe_b64encode(signature).decode()}"
+        nonce = self._key.derive("nonce", host, request_id or secrets.token_hex(16))[:32]
+        return make_token(names.parse_host(host), nonce, self._key.sign)
 
     def caller(self, token: str) -> Caller | None:
         """The host behind a token; None when this key did not make it."""
-        identifier, _, rest = token.partition(".")
-        nonce, _, encoded = rest.partition(".")
-        try:
-            signature = base64.urlsafe_b64decode(encoded)
-        except (binascii.Error, ValueError):
-            return None
-        if not self._key.verifies(_statement(identifier, nonce), signature):
-            return None
-        return Caller(Role.AGENT, names.host_name(identifier))
-
-
-def _statement(identifier: str, nonce: str) -> bytes:
-    return f"{_PURPOSE}\0{identifier}\0{nonce}".encode()
+        return host_of(token, self._key.public_key)
 
 
 class JoinToken:
@@ -60,7 +43,7 @@ class JoinToken:
     def __init__(self, path: Path) -> None:
         self._path = path
         if not path.exists():
-            create_secret(path, secrets.token_urlsafe(32))
+            create_file(path, secrets.token_urlsafe(32))
 
     def check(self, given: str) -> None:
         """Raises InvalidInput for none, Unauthenticated for a wrong one."""

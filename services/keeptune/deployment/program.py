@@ -24,7 +24,9 @@ _GRANTS = {Role.AGENT: ("Connect", "FetchArtifact", "UploadCapture")}
 
 
 async def build(settings: DeploymentSettings, context: Context) -> Program:
-    key = RegistryKey.load_or_create(settings.registry_key or context.data_dir / "registry.key")
+    key_file = settings.registry_key or context.data_dir / "registry.key"
+    key = RegistryKey.load_or_create(key_file)
+    key.publish(key_file.with_suffix(".pub"))
     join_token = JoinToken(settings.join_token or context.data_dir / "join-token")
     credentials = HostCredentials(key)
     url = settings.database or f"sqlite:///{context.data_dir / 'deployment.db'}"

@@ -8,7 +8,6 @@ import os
 import secrets
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -32,7 +31,7 @@ class RegistryKey:
         would cut off every enrolled host.
         """
         if not path.exists():
-            create_secret(path, secrets.token_hex(_SEED_BYTES))
+            create_file(path, secrets.token_hex(_SEED_BYTES))
         text = path.read_text().strip()
         try:
             seed = bytes.fromhex(text)
@@ -55,13 +54,12 @@ class RegistryKey:
         """64 bytes."""
         return self._key.sign(content)
 
-    def verifies(self, content: bytes, signature: bytes) -> bool:
-        """Whether this key signed the content."""
-        try:
-            self._key.public_key().verify(signature, content)
-        except InvalidSignature:
-            return False
-        return True
+    def publish(self, path: Path) -> None:
+        """Writes the public key in hex, for servers that recognise hosts by it."""
+        if path.exists() and path.read_text().strip() == self.public_key.hex():
+            return
+        path.unlink(missing_ok=True)
+        create_file(path, self.public_key.hex(), mode=0o644)
 
     def derive(self, *parts: str) -> str:
         """A secret that only this key can make, the same whenever the parts are the same."""
@@ -69,11 +67,11 @@ class RegistryKey:
         return hmac.new(self._seed, message, hashlib.sha256).hexdigest()
 
 
-def create_secret(path: Path, text: str) -> None:
-    """Writes a file of mode 0600, whole or not at all; one that is there already stays."""
+def create_file(path: Path, text: str, *, mode: int = 0o600) -> None:
+    """Writes a file, whole or not at all; one that is there already stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "w") as target:
             target.write(text + "\n")

@@ -51,12 +51,15 @@ class ServerSettings(Settings):
 
     `listen` is host:port (port 0: any free one); beyond the loopback it needs `tls`.
     `tokens_file` defaults to `credentials` in the data folder, which is made at the first start.
-    `metrics_listen`, if set, answers HTTP `GET /metrics`.
+    `metrics_listen`, if set, answers HTTP `GET /metrics`. `registry_public_key` is the file
+    registry.pub of the deployment service: with it, hosts are recognised by their own credentials
+    on other servers, too.
     """
 
     listen: str = "127.0.0.1:0"
     tls: TlsSettings | None = None
     tokens_file: Path | None = None
+    registry_public_key: Path | None = None
     reflection: bool = False
     drain_seconds: float = 10.0
     metrics_listen: str = ""

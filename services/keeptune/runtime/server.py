@@ -107,6 +107,11 @@ class Server:
         for program in programs:
             if program.token_source is not None:
                 tokens.accept(program.token_source)
+        if settings.registry_public_key is not None:
+            # Costs memory that agents, whose server needs it not, should not pay.
+            from keeptune.runtime.host_credentials import source_of
+
+            tokens.accept(source_of(settings.registry_public_key))
         self._calls = CallInterceptor(
             tokens,
             {name: program.grants for name, program in services.items()},
