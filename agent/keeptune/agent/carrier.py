@@ -29,6 +29,7 @@ from keeptune.runtime import names
 from keeptune.runtime.backoff import Backoff
 from keeptune.runtime.clock import Clock
 from keeptune.runtime.errors import InvalidInput, KeeptuneError
+from keeptune.runtime.logging import CARRIED, bound
 from keeptune.v1 import deployment_pb2
 
 log = structlog.get_logger()
@@ -84,15 +85,20 @@ class Carrier:
             bake=self._store.record(model).bake,
         )
 
+    def busy(self, model: str) -> bool:
+        """Whether the model is being changed right now, so that what it seems to be is not it."""
+        return self._locks[model].locked()
+
     async def carry_out(self, order: deployment_pb2.Order) -> deployment_pb2.OrderResult:
         """Never raises for what the order or the host is to blame for: that is the result."""
-        try:
-            await self._carry_out(order)
-        except KeeptuneError as error:
-            log.warning("order.failed", order=order.id, why=error.message)
-            return _result(order, deployment_pb2.ORDER_STATE_FAILED, error.message[:1000])
-        log.info("order.done", order=order.id, model=order.model)
-        return _result(order, deployment_pb2.ORDER_STATE_DONE, "")
+        with bound(**{name: order.carried.get(name) for name in CARRIED}):
+            try:
+                await self._carry_out(order)
+            except KeeptuneError as error:
+                log.warning("order.failed", order=order.id, why=error.message)
+                return _result(order, deployment_pb2.ORDER_STATE_FAILED, error.message[:1000])
+            log.info("order.done", order=order.id, model=order.model)
+            return _result(order, deployment_pb2.ORDER_STATE_DONE, "")
 
     async def go_back(self, model: str, reason: str) -> bool:
         """Back from the version that bakes to the one before, by the host's own judgement.

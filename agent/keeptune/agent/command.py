@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _CONFIG = click.option(
     "--config",
+    envvar="KEEPTUNE_CONFIG",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="YAML file with a section `agent`; KEEPTUNE_AGENT__<KEY> overrides it.",
 )

@@ -83,7 +83,19 @@ class Keeper:
             self._set_state(TritonState(False, self.state.version, error.message))
             return
         for model in list(self._watcher.watches):
-            await self._look_at_model(model)
+            if not self._carrier.busy(model):
+                await self._look_at_model(model)
+
+    async def refresh(self) -> None:
+        """Asks Triton what it serves now; after a change, so that reports tell it at once."""
+        try:
+            await self._read_index()
+        except (Unavailable, DeadlineExceeded) as error:
+            log.warning("keeper.not_refreshed", why=error.message)
+
+    def ready(self, model: str) -> set[int] | None:
+        """The versions that Triton served at the last look; None while it does not answer."""
+        return self._ready.get(model, set()) if self.state.ready else None
 
     def problem(self, model: str) -> str:
         """Why what serves is not healthy; empty when it is."""
@@ -107,12 +119,15 @@ class Keeper:
     async def _look_at_triton(self) -> None:
         if not self._restored:
             await self._restore()
-        index = await self._triton.index()
-        self._ready = {}
-        for entry in index:
-            if entry.ready:
-                self._ready.setdefault(entry.model, set()).add(entry.version)
+        await self._read_index()
         self._watcher.poll(await self._triton.statistics(), self._clock.now().timestamp())
+
+    async def _read_index(self) -> None:
+        ready: dict[str, set[int]] = {}
+        for entry in await self._triton.index():
+            if entry.ready:
+                ready.setdefault(entry.model, set()).add(entry.version)
+        self._ready = ready
 
     async def _restore(self) -> None:
         """Triton serves what the disk says; after each start of either."""
@@ -138,6 +153,9 @@ class Keeper:
         before = self.problem(model)
         bake = self._store.record(model).bake
         watch = self._watcher.watches[model]
+        if watch.number not in self._ready.get(model, set()):
+            # Not there to be judged: its load failed, and `problem` says so.
+            return
         baking = bake is not None and bake.version == watch.number
         await self._probe(model, watch.number, baking=baking)
         if baking:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from keeptune.agent.detectors.accuracy import AccuracyDetector
 from keeptune.agent.detectors.base import Finding
-from keeptune.agent.detectors.drift import DriftDetector
+from keeptune.agent.detectors.drift import BURN_IN, DriftDetector, Phase
 from keeptune.agent.detectors.health import Baseline, ErrorDetector, LatencyDetector
 from keeptune.agent.detectors.reference import Reference
 from keeptune.agent.limits import Watch
@@ -132,6 +132,13 @@ class ModelWatch:
             ),
             monitoring_pb2.SIGNAL_KIND_LATENCY: self.latency.finding(),
         }
+
+    def said(self) -> tuple[str, ...]:
+        """What people should know of how well it is watched."""
+        if self.drift is None or self.drift.phase is not Phase.BURN_IN:
+            return self.notes
+        seen = f"{self.drift.samples} of {BURN_IN} samples"
+        return (*self.notes, f"learning what this host's traffic is like: {seen}")
 
     def breach(self) -> str:
         """Why a version that bakes has to go; empty while it is healthy."""

@@ -36,7 +36,12 @@ from keeptune.runtime.channel import open_channel
 from keeptune.runtime.clock import Clock
 from keeptune.runtime.errors import DeadlineExceeded, FailedPrecondition, KeeptuneError, Unavailable
 from keeptune.runtime.server import Program
-from keeptune.v1 import agent_pb2_grpc, deployment_pb2_grpc, retuning_pb2_grpc
+from keeptune.v1 import (
+    agent_pb2_grpc,
+    deployment_pb2,
+    deployment_pb2_grpc,
+    retuning_pb2_grpc,
+)
 
 log = structlog.get_logger()
 
@@ -127,13 +132,19 @@ async def build(settings: AgentSettings, clock: Clock) -> Program:
         backends=endpoint.backends,
         labels=settings.labels,
     )
+
+    async def carry_out(order: deployment_pb2.Order) -> deployment_pb2.OrderResult:
+        result = await carrier.carry_out(order)
+        await keeper.refresh()
+        return result
+
     session = Session(
         host=settings.host,
         stub=deployment_pb2_grpc.AgentLinkStub(link_channel),
         reporter=reporter,
         ledger=OrderLedger(settings.data_dir / "orders.json"),
         book=book,
-        carry_out=carrier.carry_out,
+        carry_out=carry_out,
         clock=clock,
     )
     uploader = CaptureUploader(settings.host, data_stub, watcher)

@@ -50,17 +50,21 @@ class Reporter:
 
     def _model(self, model: str) -> deployment_pb2.ServedModel:
         actual = self._carrier.observe(model)
+        ready = self._keeper.ready(model)
+        # What is written down but not loaded yet does not serve.
+        loaded = sorted(actual.loaded if ready is None else ready & set(actual.loaded))
+        serving, standby = ([0, 0, *loaded])[-1], ([0, 0, *loaded])[-2]
         watch = self._watcher.watches.get(model)
         problem = self._keeper.problem(model)
         served = deployment_pb2.ServedModel(
             model=f"models/{model}",
-            serving=version_name(model, actual.serving),
-            standby=version_name(model, actual.standby),
+            serving=version_name(model, serving),
+            standby=version_name(model, standby),
             staged=version_name(model, actual.staged),
-            healthy=bool(actual.serving) and not problem,
+            healthy=bool(serving) and not problem,
             reason=self._reason(model, problem if actual.serving else ""),
         )
-        if watch is not None and watch.number == actual.serving:
+        if watch is not None and watch.number == serving:
             served.statistics.CopyFrom(
                 watch.statistics(
                     served.serving,
@@ -75,7 +79,7 @@ class Reporter:
     def _reason(self, model: str, problem: str) -> str:
         """The worst first: what is wrong now, why it went back, what is not watched."""
         watch = self._watcher.watches.get(model)
-        notes = watch.notes if watch is not None else ()
+        notes = watch.said() if watch is not None else ()
         return "; ".join(filter(None, (problem, self._store.record(model).note, *notes)))
 
 

@@ -70,7 +70,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         self, request: agent_pb2.GetStatusRequest, context: Context
     ) -> agent_pb2.AgentStatus:
         captures = list(self._watcher.captures.values())
-        untold = sum(not entry.told or entry.request == "WANTED" for entry in self._book)
+        untold = sum(entry.waits for entry in self._book)
         return agent_pb2.AgentStatus(
             host=names.host_name(self._host),
             info=self._reporter.info(),

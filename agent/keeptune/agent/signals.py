@@ -1,8 +1,8 @@
 """The book of signals: what is wrong with the served models, told once and kept until heard.
 
-The same trouble keeps its id from the first finding to its end, over restarts too. A signal that
-a retune could mend is asked for at the retuning service until that has started one, joined one, or
-says that the evidence is of a version that no longer serves; see `retunes`.
+The same trouble keeps its id from the first finding to its end, over restarts too. For a
+signal that a retune could mend one is asked for until it is granted (started, or joined to one
+under way), and again much later should the trouble outlast it; never once the evidence is stale.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from keeptune.v1 import monitoring_pb2
 log = structlog.get_logger()
 
 KEPT = 200
+# Trouble that a granted retune has not ended by then needs another one.
+ASK_AGAIN_SECONDS = 900.0
 
 Kind = monitoring_pb2.SignalKind
 # Retraining mends neither errors nor latency.
@@ -44,7 +46,8 @@ class Request(StrEnum):
 class Entry:
     """One signal. `active`: the trouble is still there. `told`: sent on the agents' link.
 
-    `retry_at`: do not ask for the retune before (unix seconds). `answer`: what became of it.
+    `retry_at`: do not ask for the retune before (unix seconds). `granted`: how many were.
+    `answer`: what was said last.
     """
 
     signal: monitoring_pb2.Signal
@@ -53,7 +56,18 @@ class Entry:
     told: bool = False
     request: Request = Request.NONE
     retry_at: float = 0.0
+    granted: int = 0
     answer: str = ""
+
+    @property
+    def request_id(self) -> str:
+        """The same until the request is granted."""
+        return f"{self.signal.id}-{self.granted + 1}" if self.granted else self.signal.id
+
+    @property
+    def waits(self) -> bool:
+        """Whether the control plane has yet to hear of it."""
+        return not self.told or (self.request is Request.WANTED and not self.granted)
 
 
 class SignalBook:
@@ -114,7 +128,17 @@ class SignalBook:
             entry for entry in self if entry.request is Request.WANTED and entry.retry_at <= now
         ]
 
-    def answered(self, signal_id: str, answer: str) -> None:
+    def granted(self, signal_id: str, answer: str, now: float) -> None:
+        entry = self._entries.get(signal_id)
+        if entry is not None:
+            self._change(
+                signal_id,
+                granted=entry.granted + 1,
+                retry_at=now + ASK_AGAIN_SECONDS,
+                answer=answer,
+            )
+
+    def stale(self, signal_id: str, answer: str) -> None:
         self._change(signal_id, request=Request.ENDED, answer=answer)
 
     def refused(self, signal_id: str, answer: str, retry_at: float) -> None:
@@ -163,6 +187,7 @@ def _to_json(entry: Entry) -> bytes:
         "told": entry.told,
         "request": entry.request,
         "retry_at": entry.retry_at,
+        "granted": entry.granted,
         "answer": entry.answer,
     }
     return json.dumps(content, indent=1).encode()
@@ -177,5 +202,6 @@ def _from_json(text: str) -> Entry:
         told=content["told"],
         request=Request(content["request"]),
         retry_at=content["retry_at"],
+        granted=content["granted"],
         answer=content["answer"],
     )

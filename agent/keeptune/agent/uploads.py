@@ -95,7 +95,10 @@ class RetuneRequester:
     async def _ask(self, entry: Entry) -> None:
         signal = entry.signal
         request = retuning_pb2.RequestRetuneRequest(
-            request_id=signal.id, model=signal.model, evidence=[signal], note=signal.summary[:1000]
+            request_id=entry.request_id,
+            model=signal.model,
+            evidence=[signal],
+            note=signal.summary[:1000],
         )
         now = self._clock.now().timestamp()
         try:
@@ -114,10 +117,11 @@ class RetuneRequester:
         if answer.decision == retuning_pb2.REQUEST_DECISION_COOLDOWN:
             wait = answer.retry_after.ToTimedelta().total_seconds() or _COOLDOWN_RETRY_SECONDS
             await asyncio.to_thread(self._book.refused, signal.id, said, now + wait)
+        elif answer.decision == retuning_pb2.REQUEST_DECISION_STALE:
+            await asyncio.to_thread(self._book.stale, signal.id, said)
         else:
-            await asyncio.to_thread(
-                self._book.answered, signal.id, f"{said} {answer.retune.name}".strip()
-            )
+            said = f"{said} {answer.retune.name}"
+            await asyncio.to_thread(self._book.granted, signal.id, said, now)
         self._changed()
 
 

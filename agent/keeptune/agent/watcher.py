@@ -135,13 +135,8 @@ class Watcher:
 
     async def save(self) -> None:
         """Keeps the detectors' state, so that a restarted agent goes on with it."""
-        for model, watch in list(self.watches.items()):
-            state = watch.save()
-            try:
-                await asyncio.to_thread(self._store.put_watch, model, watch.number, state)
-            except (FileNotFoundError, ResourceExhausted) as error:
-                # Gone in this moment, or no room: a restart begins this watch anew.
-                log.warning("watch.not_saved", model=model, why=str(error))
+        for watch in list(self.watches.values()):
+            self._save_watch(watch)
 
     @property
     def dropped(self) -> int:
@@ -171,10 +166,19 @@ class Watcher:
             # Put there by somebody else: served, but nothing is known of it.
             watch.number = number
             return
+        if watch.number:
+            self._save_watch(watch)
         self._book.end_others(model, number)
         served = Served(number, version, self._store.profile(model, number))
         watch.serve(served, self._store.watch(model, number))
         log.info("watch.begins", model=model, version=number, notes=watch.notes)
+
+    def _save_watch(self, watch: ModelWatch) -> None:
+        try:
+            self._store.put_watch(watch.model, watch.number, watch.save())
+        except (FileNotFoundError, ResourceExhausted) as error:
+            # Gone in this moment, or no room: a restart begins this watch anew.
+            log.warning("watch.not_saved", model=watch.model, why=str(error))
 
     async def _take(self, watch: ModelWatch, samples: list[Sample], now: float) -> None:
         joined = watch.take(samples, now)

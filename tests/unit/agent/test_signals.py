@@ -74,14 +74,26 @@ def test_only_what_a_retune_mends_is_asked_for_and_only_while_it_lasts(tmp_path:
     assert book.observe("digits", 1, DRIFT, finding(59)) is not None
 
 
-def test_an_answer_ends_the_asking(tmp_path: Path) -> None:
+def test_a_granted_request_is_repeated_only_should_the_trouble_outlast_it(tmp_path: Path) -> None:
     book = SignalBook(tmp_path, "h")
     entry = book.observe("digits", 1, DRIFT, finding())
     assert entry is not None
-    book.answered(entry.signal.id, "STARTED retunes/r")
-    assert book.wanted(0.0) == []
+    assert entry.request_id == entry.signal.id
+    book.granted(entry.signal.id, "STARTED retunes/r", now=10.0)
+    assert book.wanted(10.0 + signals.ASK_AGAIN_SECONDS - 1) == []
     kept = next(iter(SignalBook(tmp_path, "h")))
-    assert (kept.request, kept.answer, kept.active) == (Request.ENDED, "STARTED retunes/r", True)
+    assert (kept.granted, kept.answer, kept.active) == (1, "STARTED retunes/r", True)
+    again = SignalBook(tmp_path, "h").wanted(10.0 + signals.ASK_AGAIN_SECONDS)
+    assert [one.request_id for one in again] == [f"{entry.signal.id}-2"]
+
+
+def test_stale_evidence_is_not_brought_again(tmp_path: Path) -> None:
+    book = SignalBook(tmp_path, "h")
+    entry = book.observe("digits", 1, DRIFT, finding())
+    assert entry is not None
+    book.stale(entry.signal.id, "STALE")
+    assert book.wanted(1e12) == []
+    assert next(iter(SignalBook(tmp_path, "h"))).request is Request.ENDED
 
 
 def test_signals_of_versions_that_are_gone_are_over(tmp_path: Path) -> None:
