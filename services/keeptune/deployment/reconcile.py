@@ -34,6 +34,7 @@ from keeptune.runtime import documents, tasks
 from keeptune.runtime.clock import Clock
 from keeptune.runtime.db import Database
 from keeptune.runtime.errors import FailedPrecondition, KeeptuneError
+from keeptune.runtime.logging import bound, carried
 from keeptune.runtime.records import Record
 from keeptune.v1 import deployment_pb2
 
@@ -133,7 +134,8 @@ class _Turn:
         covered: frozenset[str] = frozenset()
         champion = self._model.champion
         if rollout is not None:
-            ended = self._roll(rollout, fleet)
+            with bound(**rollout.doc.carried):
+                ended = self._roll(rollout, fleet)
             champion = registry.models.get(self._connection, self._name).doc.champion
             if not ended.state.ended:
                 covered = frozenset(host.host for host in ended.hosts)
@@ -229,6 +231,7 @@ class _Turn:
 
         def payload(order_id: str, sequence: int) -> bytes:
             order = order_to_proto(order_id, sequence, self._name, action)
+            order.carried.update(carried())
             if stage is not None:
                 order.stage.CopyFrom(stage)
             if action.kind is OrderKind.CONFIGURE:

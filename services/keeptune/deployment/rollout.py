@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -101,6 +102,8 @@ class Rollout:
     paused_state: RolloutState | None = None
     pause_time: datetime | None = None
     end_time: datetime | None = None
+    # Ids that its creation carried (see runtime.logging): its log lines and orders have them.
+    carried: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def waves(self) -> int:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
+import structlog
 from google.protobuf.message import Message
 from sqlalchemy import Connection
 
@@ -19,7 +20,7 @@ from keeptune.deployment.fleet import Host
 from keeptune.deployment.registry import Registry
 from keeptune.deployment.rollout import Rollout
 from keeptune.deployment.sql_store import hosts, registry
-from keeptune.runtime import names
+from keeptune.runtime import logging, names
 from keeptune.runtime.clock import Clock
 from keeptune.runtime.convert import apply_update_mask
 from keeptune.runtime.db import Database
@@ -32,6 +33,8 @@ from keeptune.v1 import deployment_pb2, deployment_pb2_grpc, evaluation_pb2_grpc
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 M = TypeVar("M", bound=Message)
 T = TypeVar("T")
+
+log = structlog.get_logger()
 
 _UPDATABLE = ("display_name", "monitoring", "host_selector", "labels")
 
@@ -123,6 +126,7 @@ class DeploymentServicer(deployment_pb2_grpc.DeploymentServiceServicer):
         def create(c: Connection) -> deployment_pb2.ModelVersion:
             labels = dict(request.version.labels)
             record = self._versions.add(c, request.parent, version, labels)
+            log.info("version registered", version=record.name)
             return convert.version_to_proto(record)
 
         return await self._once(request, deployment_pb2.ModelVersion, create)
@@ -184,10 +188,12 @@ class DeploymentServicer(deployment_pb2_grpc.DeploymentServiceServicer):
             evaluation=message.evaluation,
             strategy=strategy,
             reason="looking for hosts",
+            carried=logging.carried(),
         )
 
         def create(c: Connection) -> deployment_pb2.Rollout:
             record = registry.add_rollout(c, name, doc, dict(message.labels))
+            log.info("rollout created", rollout=name, version=doc.version)
             return convert_fleet.rollout_to_proto(record)
 
         return await self._once(request, deployment_pb2.Rollout, create)

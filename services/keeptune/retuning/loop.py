@@ -103,27 +103,28 @@ class Loop:
         while not record.doc.state.ended:
             retune = record.doc
             rules = specs.rules_of(specs.parse_spec(retune.spec))
-            try:
-                world = await observe(record.name, retune, self._peers)
-            except KeeptuneError as error:
-                return await self._trouble(record, None, error)
-            decision = decide(retune, rules, world, self._clock.now())
-            match decision:
-                case Wait(reason, next_step):
-                    await self._say(record, reason, next_step)
-                    return True
-                case Become(state, reason, next_step):
-                    after = retune.become(state, self._clock.now(), reason, next_step)
-                    log.info("retune", state=state.value, reason=reason)
-                case Do(step):
-                    try:
-                        after = await steps.take(step, record.name, retune, self._peers)
-                    except KeeptuneError as error:
-                        return await self._trouble(record, step, error)
-                    log.info("step taken", step=step.value)
-                    if after == retune:
+            with bound(study=retune.study):
+                try:
+                    world = await observe(record.name, retune, self._peers)
+                except KeeptuneError as error:
+                    return await self._trouble(record, None, error)
+                decision = decide(retune, rules, world, self._clock.now())
+                match decision:
+                    case Wait(reason, next_step):
+                        await self._say(record, reason, next_step)
                         return True
-            record = await self._save(record, after)
+                    case Become(state, reason, next_step):
+                        after = retune.become(state, self._clock.now(), reason, next_step)
+                        log.info("retune", state=state.value, reason=reason)
+                    case Do(step):
+                        try:
+                            after = await steps.take(step, record.name, retune, self._peers)
+                        except KeeptuneError as error:
+                            return await self._trouble(record, step, error)
+                        log.info("step taken", step=step.value)
+                        if after == retune:
+                            return True
+                record = await self._save(record, after)
         return True
 
     async def _trouble(

@@ -9,6 +9,7 @@ from concurrent.futures import Executor
 from typing import Any, TypeVar
 
 import grpc
+import structlog
 from google.protobuf import empty_pb2
 from google.protobuf.message import Message
 from sqlalchemy import Connection
@@ -36,6 +37,8 @@ from keeptune.v1 import search_pb2, search_pb2_grpc
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
 M = TypeVar("M", bound=Message)
 
+log = structlog.get_logger()
+
 _UPDATABLE = ("display_name", "budget", "pruning", "labels", "lease_duration", "max_retries")
 
 
@@ -61,8 +64,9 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
 
         def once(connection: Connection) -> search_pb2.Study:
             now = self._database.clock.now()
-            created = studies.create(connection, request.study_id, study, labels, now)
-            return convert.study_to_proto(*created)
+            record, progress = studies.create(connection, request.study_id, study, labels, now)
+            log.info("study created", study=record.name, algorithm=study.plan.algorithm)
+            return convert.study_to_proto(record, progress)
 
         return await self._mutate("CreateStudy", request, search_pb2.Study, once)
 
@@ -134,6 +138,7 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
     ) -> empty_pb2.Empty:
         def once(connection: Connection) -> empty_pb2.Empty:
             studies.delete(connection, request.name, request.etag)
+            log.info("study deleted", study=request.name)
             return empty_pb2.Empty()
 
         answer = await self._mutate("DeleteStudy", request, empty_pb2.Empty, once)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Self
 
+import structlog
 from sqlalchemy import Connection
 
 from keeptune.runtime import micros
@@ -37,6 +38,8 @@ from keeptune.search.model import (
     trials_left,
 )
 from keeptune.search.replay import Suggested
+
+log = structlog.get_logger()
 
 TRIAL_CHANGED = "trial.changed"
 TRIAL_MEASURED = "trial.measured"
@@ -209,6 +212,8 @@ class UnitOfWork:
     def lose(self, trial: Trial) -> Trial:
         """Takes a running trial from its worker."""
         state, reason = after_lost_lease(self.study, trial, wanted=self.runs_waiting_trials)
+        name = trial_name(trial.study, trial.number)
+        log.warning("lease lost", study=self.record.name, trial=name, state=state, reason=reason)
         if state.is_final:
             return self.end(trial, state, reason=reason, attempt=AttemptState.LOST)
         sql_store.end_attempt(self.connection, trial, AttemptState.LOST, self.now)
@@ -241,6 +246,8 @@ class UnitOfWork:
             labels=record.labels if labels is None else labels,
             etag=etag,
         )
+        if self.record.state != record.state:
+            log.info("study", study=record.name, state=self.record.state, reason=study.reason)
 
     def finish(self) -> None:
         """To be called last."""
