@@ -3,6 +3,6 @@
 base            ask and tell, and what they pass
 registry        all of them by name
 auto            which one suits a space and a budget
-random_search   grid   quasi_random   nevergrad
+random_search   grid   quasi_random   nevergrad (and nevergrad_library, which tames it)
 seeds           random generators from a study's seed
 """

@@ -1,17 +1,8 @@
 """Any optimiser registered with Nevergrad, by name: `nevergrad/<Name>`.
 
-Nevergrad's optimisers cannot be stored (many cannot even be pickled), but they can be repeated,
-which needs some care:
-
-- Most draw from `parametrization.random_state`, but some, and the libraries below them, draw from
-  the global states of `numpy.random` and `random`. So each optimiser has global states of its own,
-  put in place while it computes. That is why only one of them computes at a time (see `_Turn`).
-- Those that wrap another library's optimiser, maybe deep inside a portfolio, run it on a thread of
-  its own, which goes on after a `tell` and would wait for ever if asked twice without one. So
-  results are handed over at the next `ask`, which waits for the thread, and while there is such a
-  thread only one trial is under way.
-- Some of the registered optimisers are drawn by chance when the module is imported. So it is
-  imported under a fixed seed, and what stands in the way of repeating is mended (see `_mend`).
+Its optimisers cannot be stored (many cannot even be pickled), but they can be repeated; what that
+takes stands in `nevergrad_library`. Results are handed over at the next `ask`, in the order they
+were told, and an optimiser with threads inside has only one trial under way.
 
 Parameters are coordinates in [0, 1], categorical ones a `Choice`.
 """
@@ -19,16 +10,8 @@ Parameters are coordinates in [0, 1], categorical ones a `Choice`.
 from __future__ import annotations
 
 import difflib
-import functools
 import inspect
-import math
-import random
-import threading
-import time
-import types
-import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -44,6 +27,7 @@ from keeptune.search.optimizers.base import (
     Result,
     Suggestion,
 )
+from keeptune.search.optimizers.nevergrad_library import Turn, library, settle, threads_of
 from keeptune.search.space import Assignment
 
 PREFIX = "nevergrad/"
@@ -53,23 +37,7 @@ _ASSUMED_TRIALS = 100
 _OVER_BUDGET = "Over the budget"
 # Tells the seed of the global states from that of any round.
 _GLOBAL_STATE = 2**32
-_SETTLE_SECONDS = 120.0
 _REHEARSED = 3
-
-
-@functools.cache
-def library() -> types.ModuleType:
-    """The nevergrad module; importing it takes seconds, so it is put off until it is needed."""
-    with _Turn(seeds.legacy(0)).taken(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import nevergrad
-
-        _mend()
-    # They are for whoever writes the loop around an optimiser, and come with every step.
-    warnings.filterwarnings("ignore", category=nevergrad.errors.NevergradWarning)
-    warnings.filterwarnings("ignore", module=r"(nevergrad|cma|sklearn|scipy)\b")
-    module: types.ModuleType = nevergrad
-    return module
 
 
 def check(name: str, problem: Problem, field: str) -> None:
@@ -119,7 +87,7 @@ class NevergradSearch:
         self._name = name
         self.problem = problem
         self._rounds = 0
-        self._turn = _Turn(seeds.legacy(problem.seed, _GLOBAL_STATE))
+        self._turn = Turn(seeds.legacy(problem.seed, _GLOBAL_STATE))
         self._asked: dict[int, tuple[Any, Assignment]] = {}
         self._results: list[Result] = []
         self._worst: np.ndarray[Any, np.dtype[np.float64]] | None = None
@@ -137,13 +105,13 @@ class NevergradSearch:
                 self._optimizer = self._make(kind)
 
     def ask(self, number: int) -> Suggestion | Nothing:
-        threads = _threads(self._optimizer)
+        threads = threads_of(self._optimizer)
         if (self._one_at_a_time or threads) and len(self._asked) > len(self._answered()):
             return Nothing.YET
         try:
             with self._turn.taken():
                 self._hand_over(lockstep=self._one_at_a_time or bool(threads))
-                _settle(threads)
+                settle(threads)
                 candidate = self._asked_within_budget()
         except Exception as error:  # whatever it raises means that it cannot go on
             raise FailedPrecondition(
@@ -264,48 +232,6 @@ class NevergradSearch:
         return self._optimizer.parametrization.spawn_child(new_value=point)
 
 
-class _Turn:
-    """Global random states of one's own, in place while one has the turn."""
-
-    _lock = threading.Lock()
-
-    def __init__(self, rng: np.random.RandomState) -> None:
-        self._numpy: Any = rng.get_state()
-        self._python: Any = random.Random(int(rng.randint(2**31))).getstate()
-
-    @contextmanager
-    def taken(self) -> Iterator[None]:
-        with self._lock:
-            numpy_before, python_before = np.random.get_state(), random.getstate()
-            np.random.set_state(self._numpy)
-            random.setstate(self._python)
-            try:
-                yield
-            finally:
-                self._numpy, self._python = np.random.get_state(), random.getstate()
-                np.random.set_state(numpy_before)
-                random.setstate(python_before)
-
-
-def _mend() -> None:
-    """Small repairs of nevergrad 1.0.12 and cma 4.5, where they meet newer libraries or servers."""
-    import cma
-    from nevergrad.optimization import metamodel, recaster
-
-    class DaemonThread(recaster._MessagingThread):  # type: ignore[misc]
-        """Does not keep a server from ending."""
-
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            self.daemon = True
-
-    recaster._MessagingThread = DaemonThread
-    # numpy 2.4 makes a scalar of an array without dimensions only; these have one, of length 1.
-    metamodel.float = lambda value: float(np.asarray(value).item())
-    # By default cma seeds numpy's global state by the time of day.
-    cma.CMAOptions.defaults()["seed"] = math.nan
-
-
 def _rehearse(search: NevergradSearch) -> None:
     """A few steps, in which packages that are missing show."""
     objectives = search.problem.objectives
@@ -314,35 +240,6 @@ def _rehearse(search: NevergradSearch) -> None:
         assert isinstance(answer, Suggestion)
         losses = (1.0 / number,) * objectives
         search.tell(Result(number, answer.parameters, Outcome.MEASURED, losses))
-
-
-def _threads(optimizer: Any) -> list[Any]:
-    """The threads of wrapped optimisers, however deep they lie in this one."""
-    base = library().optimizers.base.Optimizer
-    found: list[Any] = []
-    seen: set[int] = set()
-    waiting = [optimizer]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, list | tuple):
-            waiting.extend(value)
-        elif isinstance(value, base) and id(value) not in seen:
-            seen.add(id(value))
-            waiting.extend(vars(value).values())
-            thread = getattr(value, "_messaging_thread", None)
-            if thread is not None:
-                found.append(thread)
-    return found
-
-
-def _settle(threads: list[Any]) -> None:
-    """Waits until each thread has ended, or has its next point ready and waits for the result."""
-    deadline = time.monotonic() + _SETTLE_SECONDS
-    for thread in threads:
-        while thread.is_alive() and thread.messages_ask.empty():
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"no point after {_SETTLE_SECONDS:.0f} s of computing")
-            time.sleep(0.0002)
 
 
 def _reason(error: BaseException) -> str:

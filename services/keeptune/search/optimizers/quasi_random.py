@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from scipy.stats import qmc
-
 from keeptune.search.optimizers.base import Algorithm, Problem, Result, Suggestion
 from keeptune.search.optimizers.seeds import generator
 
@@ -17,12 +15,13 @@ ALGORITHM = Algorithm(
     multi_objective=True,
     constraints=True,
 )
-# The most that scipy has direction numbers for.
-MAX_DIMENSION = 21201
 
 
 class QuasiRandomSearch:
     def __init__(self, problem: Problem) -> None:
+        # Half of what a server would need to start.
+        from scipy.stats import qmc
+
         self._space = problem.space
         self._names = [parameter.name for parameter in problem.space.free]
         self._sobol = qmc.Sobol(
