@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import grpc
 
+from keeptune.agent.answers import Answers
 from keeptune.agent.outcomes import Outcome
 from keeptune.agent.reports import Reporter
 from keeptune.agent.session import Session
@@ -16,6 +17,7 @@ from keeptune.agent.signals import SignalBook
 from keeptune.agent.watcher import Watcher
 from keeptune.runtime import names
 from keeptune.runtime.convert import to_timestamp
+from keeptune.runtime.page_tokens import window
 from keeptune.v1 import agent_pb2, agent_pb2_grpc
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -65,6 +67,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
         self._watcher = watcher
         self._book = book
         self._news = news
+        self._recorded: Answers[agent_pb2.RecordOutcomesResponse] = Answers()
 
     async def GetStatus(
         self, request: agent_pb2.GetStatusRequest, context: Context
@@ -87,7 +90,14 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
     async def ListModels(
         self, request: agent_pb2.ListServedModelsRequest, context: Context
     ) -> agent_pb2.ListServedModelsResponse:
-        return agent_pb2.ListServedModelsResponse(models=self._reporter.models())
+        models = sorted(self._reporter.models(), key=lambda each: each.model)
+        page, token = window(
+            [each.model for each in models],
+            size=request.page_size,
+            token=request.page_token,
+            scope="models",
+        )
+        return agent_pb2.ListServedModelsResponse(models=models[page], next_page_token=token)
 
     async def WatchSignals(
         self, request: agent_pb2.WatchSignalsRequest, context: Context
@@ -102,6 +112,11 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
 
     async def RecordOutcomes(
         self, request: agent_pb2.RecordOutcomesRequest, context: Context
+    ) -> agent_pb2.RecordOutcomesResponse:
+        return await self._recorded.once(request.request_id, request, lambda: self._record(request))
+
+    async def _record(
+        self, request: agent_pb2.RecordOutcomesRequest
     ) -> agent_pb2.RecordOutcomesResponse:
         model = names.parse_model(request.model, field="model")
         result = await self._watcher.record(model, [_outcome(o) for o in request.outcomes])

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
 import grpc
+from sqlalchemy import Connection
 
 from keeptune.deployment.captures import Captures
 from keeptune.deployment.identity import HostCredentials, JoinToken, check_speaks_for
@@ -17,6 +18,7 @@ from keeptune.runtime.artifacts import ArtifactStore
 from keeptune.runtime.auth import HEADER, Role, current_caller
 from keeptune.runtime.db import Database
 from keeptune.runtime.errors import InvalidInput, PermissionDenied
+from keeptune.runtime.ledger import mutate
 from keeptune.v1 import deployment_pb2, deployment_pb2_grpc
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -50,10 +52,25 @@ class AgentLinkServicer(deployment_pb2_grpc.AgentLinkServicer):
         self._join_token.check(request.join_token)
         host = names.host_name(request.host_id)
         credential = self._credentials.issue(host, request.request_id)
-        await self._database.run(lambda c: hosts.set_credential(c, host, credential))
-        return deployment_pb2.EnrollResponse(
-            host=host, credential=credential, registry_public_key=self._key.public_key
+
+        def enroll(c: Connection) -> deployment_pb2.EnrollResponse:
+            hosts.set_credential(c, host, credential)
+            # The ledger keeps no secrets: the same request_id makes the same credential.
+            return deployment_pb2.EnrollResponse(host=host)
+
+        answer = await self._database.run(
+            lambda c: mutate(
+                c,
+                request_id=request.request_id,
+                method="Enroll",
+                request=request,
+                response_type=deployment_pb2.EnrollResponse,
+                fn=lambda: enroll(c),
+            )
         )
+        answer.credential = credential
+        answer.registry_public_key = self._key.public_key
+        return answer
 
     async def Connect(
         self, request_iterator: AsyncIterator[deployment_pb2.AgentMessage], context: Context

@@ -8,7 +8,8 @@ db                        one durable transaction a call, on either engine:
   sql_errors, migrations    what engines say when they fail; schemas brought up to date at start
 records                   documents with a state, on the tables of `tables`, with
   ledger, events, notify    the replay of repeated requests, the log that watchers resume from,
-  filters, paging, fields   and the language of list calls
+  filters, paging, fields,  and the language of list calls
+  page_tokens
   documents, micros         how documents and times are stored
 artifacts                 content-addressed blobs on a disk or behind S3
 manifest                  what the registry signs of a version, and hosts verify

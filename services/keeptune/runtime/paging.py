@@ -6,12 +6,8 @@ query: used with another filter or order it is refused.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 from sqlalchemy import (
@@ -30,9 +26,7 @@ from sqlalchemy import (
 from keeptune.runtime.errors import InvalidInput
 from keeptune.runtime.fields import Field
 from keeptune.runtime.filters import Resolve
-
-DEFAULT_SIZE = 50
-MAX_SIZE = 1000
+from keeptune.runtime.page_tokens import decode, encode, mark_of, page_size
 
 
 @dataclass(frozen=True)
@@ -60,13 +54,6 @@ def order(text: str, resolve: Resolve, *, known: str, field: str = "order_by") -
     return keys
 
 
-def page_size(requested: int, *, field: str = "page_size") -> int:
-    """The size to use: 50 for 0, at most 1000."""
-    if requested < 0:
-        raise InvalidInput(field=field, problem=f"is {requested}", fix="give 0 for the default")
-    return min(requested or DEFAULT_SIZE, MAX_SIZE)
-
-
 def fetch_page(
     connection: Connection,
     query: Select[Any],
@@ -82,9 +69,9 @@ def fetch_page(
     filter and order, in any form. The rows have the query's columns first.
     """
     count = page_size(size)
-    mark = blake2b(scope.encode(), digest_size=8).hexdigest()
+    mark = mark_of(scope)
     if token:
-        query = query.where(_after(keys, _decode(token, mark, len(keys))))
+        query = query.where(_after(keys, decode(token, mark, len(keys))))
     query = query.add_columns(
         *(key.field.expression.label(f"page_key_{i}") for i, key in enumerate(keys))
     )
@@ -95,7 +82,7 @@ def fetch_page(
     if len(rows) <= count:
         return rows, ""
     rows = rows[:count]
-    return rows, _encode(mark, [rows[-1]._mapping[f"page_key_{i}"] for i in range(len(keys))])
+    return rows, encode(mark, [rows[-1]._mapping[f"page_key_{i}"] for i in range(len(keys))])
 
 
 def _is_there(field: Field) -> ColumnElement[int]:
@@ -123,22 +110,3 @@ def _after(keys: Sequence[Order], values: Sequence[Any]) -> ColumnElement[bool]:
         equal = [earlier == at for earlier, at, _ in steps[:i]]
         alternatives.append(and_(true(), *equal, beyond))
     return or_(false(), *alternatives)
-
-
-def _encode(mark: str, values: list[Any]) -> str:
-    return base64.urlsafe_b64encode(json.dumps([mark, *values]).encode()).decode()
-
-
-def _decode(token: str, mark: str, count: int) -> list[Any]:
-    try:
-        found, *values = json.loads(base64.urlsafe_b64decode(token.encode()))
-    except (ValueError, binascii.Error, TypeError):
-        found, values = "", []
-    if found != mark or len(values) != count:
-        raise InvalidInput(
-            field="page_token",
-            problem="does not belong to this list, filter and order",
-            fix="pass the next_page_token of the same list call, or none to start again",
-            reason="INVALID_PAGE_TOKEN",
-        )
-    return list(values)

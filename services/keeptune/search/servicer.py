@@ -20,6 +20,7 @@ from keeptune.runtime.errors import NotImplementedYet
 from keeptune.runtime.events import Event, Events
 from keeptune.runtime.ledger import mutate
 from keeptune.runtime.names import parse_study, parse_trial, study_name
+from keeptune.runtime.page_tokens import window
 from keeptune.search import (
     convert,
     convert_study,
@@ -242,11 +243,17 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
     ) -> search_pb2.ListOptimalTrialsResponse:
         study_id = parse_study(request.parent, field="parent")
         numbers = await self._hot.of(study_id).best.numbers()
+        page, token = window(
+            range(len(numbers)),
+            size=request.page_size,
+            token=request.page_token,
+            scope=f"{request.parent} {numbers}",
+        )
         trials = await self._database.read(
-            lambda connection: sql_store.get_trials(connection, study_id, numbers)
+            lambda connection: sql_store.get_trials(connection, study_id, numbers[page])
         )
         return search_pb2.ListOptimalTrialsResponse(
-            trials=[convert.trial_to_proto(trial) for trial in trials]
+            trials=[convert.trial_to_proto(trial) for trial in trials], next_page_token=token
         )
 
     async def GetParameterImportance(
@@ -273,8 +280,15 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         algorithms = await asyncio.get_running_loop().run_in_executor(
             self._executor, lambda: list(registry.algorithms())
         )
+        page, token = window(
+            range(len(algorithms)),
+            size=request.page_size,
+            token=request.page_token,
+            scope="algorithms",
+        )
         return search_pb2.ListAlgorithmsResponse(
-            algorithms=[convert.algorithm_to_proto(algorithm) for algorithm in algorithms]
+            algorithms=[convert.algorithm_to_proto(algorithm) for algorithm in algorithms[page]],
+            next_page_token=token,
         )
 
     async def _told(self, event: Event) -> search_pb2.WatchStudyResponse | None:

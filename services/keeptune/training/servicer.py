@@ -16,6 +16,7 @@ from keeptune.runtime.db import Database
 from keeptune.runtime.errors import FailedPrecondition, NotFound
 from keeptune.runtime.events import Event, Events
 from keeptune.runtime.names import new_id, parse_trainer, training_name
+from keeptune.runtime.page_tokens import window
 from keeptune.runtime.records import Record
 from keeptune.training import store
 from keeptune.training.admission import Admission
@@ -29,8 +30,6 @@ from keeptune.v1 import training_pb2, training_pb2_grpc
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
 
 log = structlog.get_logger()
-
-_MOST_TRAINERS = 1000
 
 
 class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
@@ -51,11 +50,15 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
     async def ListTrainers(
         self, request: training_pb2.ListTrainersRequest, context: ServicerContext
     ) -> training_pb2.ListTrainersResponse:
-        found = [each for each in self._trainers.usable() if each.name > request.page_token]
-        size = min(request.page_size or _MOST_TRAINERS, _MOST_TRAINERS)
+        found = self._trainers.usable()
+        page, token = window(
+            [each.name for each in found],
+            size=request.page_size,
+            token=request.page_token,
+            scope="trainers",
+        )
         return training_pb2.ListTrainersResponse(
-            trainers=[trainer_to_proto(each) for each in found[:size]],
-            next_page_token=found[size - 1].name if len(found) > size else "",
+            trainers=[trainer_to_proto(each) for each in found[page]], next_page_token=token
         )
 
     async def GetTrainer(

@@ -113,6 +113,10 @@ async def test_a_repeated_enrolment_gets_the_same_credential(plane: ControlPlane
     first, _ = await enroll(plane, "a", "enrol-1")
     again, _ = await enroll(plane, "a", "enrol-1")
     assert first == again
+    with pytest.raises(InvalidInput, match="used for another request"):
+        await enroll(plane, "b", "enrol-1")
+    listed = await calling(plane.stub.ListHosts(pb.ListHostsRequest()))
+    assert [each.name for each in listed.hosts] in ([], ["hosts/a"])
     async with Agent("hosts/a", plane.address, first):
         pass
 
