@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, bindparam, insert, select
 
 from keeptune.runtime import documents
 from keeptune.search.model import Measurement, Study, TrialState
@@ -16,6 +16,26 @@ from keeptune.search.tables import measurements, trials, warm_start
 
 _FINAL = (trials.c.number, trials.c.state, trials.c.parameters, trials.c.final)
 _INSERTED_AT_ONCE = 500
+
+
+_asked_since = (
+    select(trials.c.number, trials.c.asked_after, trials.c.parameters)
+    .where(trials.c.study == bindparam("of_study"), trials.c.number > bindparam("after"))
+    .order_by(trials.c.number)
+)
+_ended_since = (
+    select(*_FINAL, trials.c.tell_sequence)
+    .where(trials.c.study == bindparam("of_study"), trials.c.tell_sequence > bindparam("after"))
+    .order_by(trials.c.tell_sequence)
+)
+_measured_since = (
+    select(measurements.c.sequence, measurements.c.trial, measurements.c.body)
+    .where(
+        measurements.c.study == bindparam("of_study"),
+        measurements.c.sequence > bindparam("after"),
+    )
+    .order_by(measurements.c.sequence)
+)
 
 
 @dataclass(frozen=True)
@@ -36,26 +56,14 @@ class Measured:
 
 def asked_since(connection: Connection, study: str, number: int) -> list[Asked]:
     """The trials above `number`, in order."""
-    query = (
-        select(trials.c.number, trials.c.asked_after, trials.c.parameters)
-        .where(trials.c.study == study, trials.c.number > number)
-        .order_by(trials.c.number)
-    )
-    return [
-        Asked(row.number, row.asked_after, json.loads(row.parameters))
-        for row in connection.execute(query)
-    ]
+    rows = connection.execute(_asked_since, {"of_study": study, "after": number})
+    return [Asked(row.number, row.asked_after, json.loads(row.parameters)) for row in rows]
 
 
 def ended_since(connection: Connection, name: str, study: Study, told: int) -> list[Ended]:
     """The ends of trials after the first `told`, in the order they came."""
-    query = (
-        select(*_FINAL, trials.c.tell_sequence)
-        .where(trials.c.study == name, trials.c.tell_sequence > told)
-        .order_by(trials.c.tell_sequence)
-    )
     ended = []
-    for row in connection.execute(query):
+    for row in connection.execute(_ended_since, {"of_study": name, "after": told}):
         state = TrialState(row.state)
         result = result_of(study, row.number, state, json.loads(row.parameters), _final(row.final))
         ended.append(Ended(row.tell_sequence, state, result))
@@ -64,14 +72,9 @@ def ended_since(connection: Connection, name: str, study: Study, told: int) -> l
 
 def measured_since(connection: Connection, study: str, sequence: int) -> list[Measured]:
     """The measurements after `sequence`, in the order they came."""
-    query = (
-        select(measurements.c.sequence, measurements.c.trial, measurements.c.body)
-        .where(measurements.c.study == study, measurements.c.sequence > sequence)
-        .order_by(measurements.c.sequence)
-    )
+    rows = connection.execute(_measured_since, {"of_study": study, "after": sequence})
     return [
-        Measured(row.sequence, row.trial, documents.decode(row.body, Measurement))
-        for row in connection.execute(query)
+        Measured(row.sequence, row.trial, documents.decode(row.body, Measurement)) for row in rows
     ]
 
 

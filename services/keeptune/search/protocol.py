@@ -138,41 +138,66 @@ class WorkerProtocol:
         study, number = parse_trial(request.trial, field="trial")
         outcome = _outcome(request)
 
-        def once(connection: Connection) -> search_pb2.CompleteTrialResponse:
-            work = UnitOfWork.begin(connection, study)
-            return leasing.complete(work, number, request.lease_token, outcome)
+        worker: str | None = None
+        lacking = 0
 
-        response = await self._mutate(
-            "CompleteTrial", request, search_pb2.CompleteTrialResponse, once
-        )
-        if request.next:
-            worker = await self._database.read(
-                lambda c: sql_store.worker_with(c, study, number, request.lease_token)
+        def once(connection: Connection) -> search_pb2.CompleteTrialResponse:
+            nonlocal lacking
+            work = UnitOfWork.begin(connection, study)
+            response = leasing.complete(work, number, request.lease_token, outcome)
+            if response.accepted:
+                lacking = min(request.next - work.progress.waiting, work.trials_left)
+            return response
+
+        def transaction(connection: Connection) -> search_pb2.CompleteTrialResponse:
+            nonlocal worker, lacking
+            lacking = 0
+            if request.next:
+                token = request.lease_token
+                worker = sql_store.worker_with(connection, study, number, token)
+            return self._once(
+                connection, "CompleteTrial", request, search_pb2.CompleteTrialResponse, once
             )
-            if worker is not None:
-                wanted = search_pb2.SuggestTrialsRequest(
-                    request_id=_derived(request.request_id),
-                    study=study_name(study),
-                    worker=worker,
-                    count=request.next,
-                )
-                # A call that comes again must not get more and more trials.
-                further = leasing.suggest_further if response.accepted else leasing.suggest
-                response.next.CopyFrom(await self._suggest(wanted, further))
+
+        response = await self._database.run(transaction)
+        if worker is None:
+            return response
+        if lacking > 0:
+            # Known to be needed, so the transaction below will find them there.
+            await self._hot.of(study).suggestions.prepare(lacking)
+        wanted = search_pb2.SuggestTrialsRequest(
+            request_id=_derived(request.request_id),
+            study=study_name(study),
+            worker=worker,
+            count=request.next,
+        )
+        # A call that comes again must not get more and more trials.
+        further = leasing.suggest_further if response.accepted else leasing.suggest
+        response.next.CopyFrom(await self._suggest(wanted, further))
         return response
 
     async def _mutate(
         self, method: str, request: Any, response_type: type[M], once: Callable[[Connection], M]
     ) -> M:
         return await self._database.run(
-            lambda connection: mutate(
-                connection,
-                request_id=request.request_id,
-                method=method,
-                request=request,
-                response_type=response_type,
-                fn=lambda: once(connection),
-            )
+            lambda connection: self._once(connection, method, request, response_type, once)
+        )
+
+    @staticmethod
+    def _once(
+        connection: Connection,
+        method: str,
+        request: Any,
+        response_type: type[M],
+        once: Callable[[Connection], M],
+    ) -> M:
+        return mutate(
+            connection,
+            request_id=request.request_id,
+            method=method,
+            request=request,
+            response_type=response_type,
+            fn=lambda: once(connection),
         )
 
 

@@ -74,6 +74,15 @@ _known_steps = select(measurements.c.step).where(
 _last_measurement = (
     select(measurements.c.body).where(_of_trial).order_by(measurements.c.step.desc()).limit(1)
 )
+_insert_trial = insert(trials)
+_insert_attempt = insert(attempts)
+_insert_measurement = insert(measurements)
+_insert_final_metrics = insert(final_metrics)
+_worker_with = select(attempts.c.worker).where(
+    attempts.c.study == bindparam("of_study"),
+    attempts.c.trial == bindparam("of_number"),
+    attempts.c.lease_token == bindparam("by_token"),
+)
 _end_attempt = update(attempts).where(
     attempts.c.study == bindparam("of_study"),
     attempts.c.trial == bindparam("of_trial"),
@@ -128,7 +137,7 @@ def insert_trial(
         "tell_sequence": tell_sequence,
         "create_time": micros.of(trial.create_time),
     }
-    connection.execute(insert(trials), row)
+    connection.execute(_insert_trial, row)
 
 
 def update_trial(connection: Connection, trial: Trial, *, tell_sequence: int | None) -> None:
@@ -199,15 +208,13 @@ def add_attempt(connection: Connection, trial: Trial, attempt: Attempt, token: s
         "state": attempt.state.value,
         "start_time": micros.of(attempt.start_time),
     }
-    connection.execute(insert(attempts), row)
+    connection.execute(_insert_attempt, row)
 
 
 def worker_with(connection: Connection, study: str, number: int, token: str) -> str | None:
     """Who holds, or held, the trial by this lease."""
-    query = select(attempts.c.worker).where(
-        attempts.c.study == study, attempts.c.trial == number, attempts.c.lease_token == token
-    )
-    return connection.execute(query).scalar_one_or_none()
+    values = {"of_study": study, "of_number": number, "by_token": token}
+    return connection.execute(_worker_with, values).scalar_one_or_none()
 
 
 def end_attempt(connection: Connection, trial: Trial, state: AttemptState, now: datetime) -> None:
@@ -253,7 +260,7 @@ def add_measurement(
         "sequence": sequence,
         "body": documents.encode(measurement),
     }
-    connection.execute(insert(measurements), row)
+    connection.execute(_insert_measurement, row)
 
 
 def last_measurement(connection: Connection, trial: Trial) -> Measurement | None:
@@ -280,7 +287,7 @@ def get_measurements(
 def add_final_metrics(connection: Connection, trial: Trial) -> None:
     if trial.final and trial.final.metrics:
         connection.execute(
-            insert(final_metrics),
+            _insert_final_metrics,
             [
                 {"study": trial.study, "trial": trial.number, "name": name, "value": value}
                 for name, value in trial.final.metrics.items()

@@ -273,6 +273,11 @@ class Process:
         self.address = self._process.stdout.readline().strip()
         assert self.address, "the server did not start"
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """As the machine would: without a word."""
         assert self._process is not None
