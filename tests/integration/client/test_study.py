@@ -67,7 +67,7 @@ def test_optimize_with_several_workers_does_each_trial_once(client: Client) -> N
 async def test_the_same_with_an_event_loop(search_server: Served) -> None:
     async with AsyncClient(search_server.address, tokens_file=search_server.tokens_file) as client:
         study = await client.create_study(
-            {"x": Float(-3, 3)}, metric="loss", goal="minimize", budget=6
+            {"x": Float(-3, 3)}, metric="loss", goal="minimize", budget=6, algorithm="random"
         )
         async for trial in study.trials(worker="w1"):
             async with trial:
@@ -84,7 +84,7 @@ async def test_the_same_with_an_event_loop(search_server: Served) -> None:
 def test_an_exception_fails_the_trial_and_not_the_program(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    study = client.create_study({"x": Float(0, 1)}, metric="loss", budget=3)
+    study = client.create_study({"x": Float(0, 1)}, metric="loss", budget=3, algorithm="random")
     for trial in study.trials():
         with trial:
             if trial.number == 1:
@@ -103,7 +103,7 @@ def test_an_exception_fails_the_trial_and_not_the_program(
 
 
 def test_a_trial_without_an_outcome_is_not_handed_out_for_ever(client: Client) -> None:
-    study = client.create_study({"x": Float(0, 1)}, metric="loss", budget=2)
+    study = client.create_study({"x": Float(0, 1)}, metric="loss", budget=2, algorithm="random")
     assert [trial.number for trial in study.trials("forgetful")] == [1, 2]
     assert {t.state for t in study.results()} == {"FAILED"}
     assert "complete(...)" in study.results()[0].reason
@@ -156,7 +156,12 @@ def test_known_results_are_learnt_from_and_a_study_is_found_again(client: Client
     study = client.create_study({"x": Float(0, 1)}, metric="loss", budget=5, name="found-again")
     assert study.add({"x": 0.5}, loss=0.25).source == "import"
     again = client.create_study(
-        {"x": Float(0, 1)}, metric="loss", budget=5, name="found-again", exist_ok=True
+        {"x": Float(0, 1)},
+        metric="loss",
+        budget=5,
+        algorithm="random",
+        name="found-again",
+        exist_ok=True,
     )
     assert again.best.parameters == {"x": 0.5}
     with pytest.raises(errors.AlreadyExists):

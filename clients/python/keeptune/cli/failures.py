@@ -23,7 +23,7 @@ PRECONDITION = 6
 NOT_IMPLEMENTED = 7
 INTERRUPTED = 130
 
-_STATUSES = {
+STATUSES = {
     "INVALID_ARGUMENT": INVALID,
     "OUT_OF_RANGE": INVALID,
     "NOT_FOUND": NOT_FOUND,
@@ -61,7 +61,7 @@ def report(error: BaseException, *, as_json: bool) -> int:
         _print(as_data(error))
     else:
         _say(error)
-    return _STATUSES.get(error.code.name, FAILED)
+    return STATUSES.get(error.code.name, FAILED)
 
 
 def as_data(error: KeeptuneError) -> dict[str, Any]:

@@ -7,6 +7,7 @@ a broken plugin harms nobody but its own command.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 PLUGINS = "keeptune.commands"
 
-_OWN = {
+OWN = {
     "completion": "keeptune.cli.completion:completion",
     "doctor": "keeptune.cli.doctor:doctor",
     "evaluation": "keeptune.cli.evaluation:evaluation",
@@ -44,11 +45,11 @@ class Commands(click.Group):
     """A group whose commands are imported when they are needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*_OWN, *_plugins()})
+        return sorted({*OWN, *_plugins()})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in _OWN:
-            return _load(_OWN[cmd_name])
+        if cmd_name in OWN:
+            return _load(OWN[cmd_name])
         plugin = _plugins().get(cmd_name)
         if plugin is None:
             return None
@@ -59,6 +60,17 @@ class Commands(click.Group):
         except Exception as error:  # noqa: BLE001  (whatever a plugin does wrong)
             return _broken(plugin, error)
         return loaded
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx))
+            if near:
+                error.message += f" Did you mean {' or '.join(near)}?"
+            raise
 
 
 def _plugins() -> dict[str, metadata.EntryPoint]:

@@ -112,10 +112,14 @@ def _figure(picture: Picture) -> Figure:
 
 
 def _draw_best_so_far(axis: Axes, picture: Picture) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     better = max if picture.maximize else min
     finished = [t for t in picture.trials if t.state == "COMPLETED"]
     pruned = [t for t in picture.trials if t.state != "COMPLETED"]
     for trials, colour, label in ((pruned, _GREY, "pruned"), (finished, _BLUE, "completed")):
+        if not trials:
+            continue
         axis.scatter(
             [t.number for t in trials],
             [t.metrics[picture.metric] for t in trials],
@@ -128,17 +132,22 @@ def _draw_best_so_far(axis: Axes, picture: Picture) -> None:
         value = trial.metrics[picture.metric]
         best.append(better(best[-1], value) if best else value)
     axis.step([t.number for t in finished], best, where="post", color=_ORANGE, label="best so far")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set(xlabel="trial", ylabel=picture.metric)
     axis.legend(fontsize=7)
 
 
 def _draw_effect(axis: Axes, picture: Picture, name: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     pairs = [(t.parameters[name], t) for t in picture.trials if name in t.parameters]
     numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v, _ in pairs)
     if numeric:
         places = [float(value) for value, _ in pairs]
         if name in picture.log_parameters:
             axis.set_xscale("log")
+        elif all(isinstance(value, int) for value, _ in pairs):
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     else:
         labels = sorted({str(value) for value, _ in pairs})
         places = [float(labels.index(str(value))) for value, _ in pairs]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -128,7 +128,16 @@ def show_event(event: Any, line: Callable[[Any], str], *, as_json: bool) -> None
         return
     said = line(event)
     if said:
-        click.echo(f"{datetime.now().astimezone():%H:%M:%S}  {said}")
+        click.echo(f"{_time_of(event).astimezone():%H:%M:%S}  {said}")
+
+
+def _time_of(event: Any) -> datetime:
+    """When it happened; now, where the event does not say."""
+    for field, value in event.ListFields():
+        if field.message_type and "metadata" in field.message_type.fields_by_name:
+            changed: datetime = value.metadata.update_time.ToDatetime(tzinfo=UTC)
+            return changed
+    return datetime.now(UTC)
 
 
 def end_of(event: Any, field: str) -> str:

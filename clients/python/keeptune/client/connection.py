@@ -20,14 +20,28 @@ from keeptune.runtime.errors import FailedPrecondition, InvalidInput
 SERVICES = ("search", "training", "evaluation", "deployment", "retuning")
 _ENDPOINT = "endpoint.json"
 _CREDENTIALS = "credentials"
+# What else stands in section `services`.
+_NO_ADDRESSES = ("ca", "tokens_file")
 
 
 @dataclass(frozen=True)
 class Connection:
-    """`addresses` by service name; they are all the same where one server has all services."""
+    """`addresses` by service name, all the same where one server has all services; "" = not
+    known."""
 
     addresses: Mapping[str, str]
     credentials: ClientCredentials
+
+    def address_of(self, service: str) -> str:
+        """Raises FailedPrecondition when it is not known."""
+        address = self.addresses[service]
+        if not address:
+            raise FailedPrecondition(
+                f"no address of the {service} service is given",
+                fix=f"set KEEPTUNE_ADDRESS, or services.{service} in a config file (--config)",
+                reason="NO_ADDRESS",
+            )
+        return address
 
 
 def default_data_dir(environment: Mapping[str, str] = os.environ) -> Path:
@@ -51,34 +65,48 @@ def discover(
 ) -> Connection:
     """The connection that these, the environment and this machine's files amount to.
 
-    `address` is for all services, `services` (or section `services` of the file `config`) for
-    each. Raises FailedPrecondition when nothing says where the services are, and InvalidInput for
-    an unknown service or an unreadable file.
+    `address` is for all services, `services` for each. For each fact the order is: arguments,
+    environment (KEEPTUNE_ADDRESS, KEEPTUNE_SERVICES__<NAME>, KEEPTUNE_TOKEN, KEEPTUNE_TOKENS_FILE,
+    KEEPTUNE_CA), section `services` of the file `config`, the files of a `keeptune dev`. Raises
+    FailedPrecondition when nothing says where the services are, Unauthenticated when there is no
+    token, and InvalidInput for an unknown service or an unreadable file.
     """
     folder = data_dir or default_data_dir(environment)
-    address = address or environment.get("KEEPTUNE_ADDRESS", "")
-    named = dict(services or {})
-    if config is not None:
-        section = _section(config)
-        ca = ca or _path(section.pop("ca", None))
-        tokens_file = tokens_file or _path(section.pop("tokens_file", None))
-        named = section | named
+    section = _section(config) if config else {}
+    _check(services or {}, "services")
+    _check({key: "" for key in section if key not in _NO_ADDRESSES}, f"{config}: services")
+    addresses = {
+        name: (services or {}).get(name)
+        or address
+        or environment.get(f"KEEPTUNE_SERVICES__{name.upper()}")
+        or environment.get("KEEPTUNE_ADDRESS")
+        or section.get(name, "")
+        for name in SERVICES
+    }
+    if not all(addresses.values()):
+        written = _endpoint(folder, required=not any(addresses.values()))
+        addresses = {name: found or written for name, found in addresses.items()}
+    ca = ca or _path(environment.get("KEEPTUNE_CA") or section.get("ca"))
+    if not token and tokens_file is None:
+        token = environment.get("KEEPTUNE_TOKEN", "")
+    if not token:
+        tokens_file = (
+            tokens_file
+            or _path(environment.get("KEEPTUNE_TOKENS_FILE") or section.get("tokens_file"))
+            or folder / _CREDENTIALS
+        )
+        token = ClientCredentials.from_file(tokens_file).token
+    return Connection(addresses, ClientCredentials(token=token, ca=ca))
+
+
+def _check(named: Mapping[str, str], where: str) -> None:
     for name in named:
         if name not in SERVICES:
             raise InvalidInput(
-                field=f"services.{name}",
+                field=f"{where}.{name}",
                 problem="is no service",
                 fix=f"use {', '.join(SERVICES)}",
             )
-    if not address and len(named) < len(SERVICES):
-        address = _endpoint(folder, required=not named)
-    addresses = {name: named.get(name, address) for name in SERVICES}
-    ca = ca or _path(environment.get("KEEPTUNE_CA"))
-    token = token or environment.get("KEEPTUNE_TOKEN", "")
-    if not token:
-        tokens_file = tokens_file or _path(environment.get("KEEPTUNE_TOKENS_FILE"))
-        token = ClientCredentials.from_file(tokens_file or folder / _CREDENTIALS).token
-    return Connection(addresses, ClientCredentials(token=token, ca=ca))
 
 
 def _endpoint(folder: Path, *, required: bool) -> str:

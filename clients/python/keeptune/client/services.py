@@ -72,7 +72,7 @@ class AsyncServices:
             request_serializer=lambda name: b"\x0a" + bytes([len(name)]) + name.encode(),
             response_deserializer=lambda raw: raw[1] if raw else 0,
         )
-        place = Place(service, self.connection.addresses[service])
+        place = Place(service, self.connection.address_of(service))
         status = await typed_call(check(full_name), place)
         return _HEALTH.get(status, "UNKNOWN")
 
@@ -82,11 +82,11 @@ class AsyncServices:
             await channel.close()
 
     def _stub(self, stub: type[Any], service: str) -> Any:
-        place = Place(service, self.connection.addresses[service])
+        place = Place(service, self.connection.address_of(service))
         return typed(stub(self._channel(service)), place, asynchronous=True)
 
     def _channel(self, service: str) -> grpc.aio.Channel:
-        address = self.connection.addresses[service]
+        address = self.connection.address_of(service)
         if address not in self._channels:
             self._channels[address] = open_channel(
                 address,
@@ -138,11 +138,11 @@ class SyncServices:
             channel.close()
 
     def _stub(self, stub: type[Any], service: str) -> Any:
-        place = Place(service, self.connection.addresses[service])
+        place = Place(service, self.connection.address_of(service))
         return typed(stub(self._channel(service)), place, asynchronous=False)
 
     def _channel(self, service: str) -> grpc.Channel:
-        address = self.connection.addresses[service]
+        address = self.connection.address_of(service)
         if address not in self._channels:
             self._channels[address] = open_sync_channel(
                 address,

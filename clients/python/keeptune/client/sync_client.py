@@ -79,6 +79,10 @@ class Client(SyncServices):
         self._loop.run(self._inner.close())
         self._loop.close()
 
+    def health(self, service: str) -> str:
+        """SERVING, NOT_SERVING or SERVICE_UNKNOWN, as gRPC's health protocol has it."""
+        return self._loop.run(self._inner.health(service))
+
     def create_study(
         self,
         space: Space,

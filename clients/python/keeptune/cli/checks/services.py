@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,8 @@ async def check(session: Session) -> list[Check]:
     except KeeptuneError as error:
         found = error.message.partition("; fix: ")[0]
         return [Check("control plane", "fail", found, error.fix)]
-    checks = [await _service(connection, name) for name in SERVICES]
+    looked_at = (_service(connection, name) for name in SERVICES)
+    checks = list(await asyncio.gather(*looked_at))
     if any(each.status == "ok" for each in checks):
         checks.append(_artifacts(session))
     return checks
@@ -40,8 +42,7 @@ async def _service(connection: Connection, name: str) -> Check:
     from keeptune.client.services import AsyncServices
     from keeptune.runtime.errors import KeeptuneError
 
-    address = connection.addresses[name]
-    where = f"at {address}"
+    where = f"at {connection.addresses[name]}"
     services = AsyncServices(connection, timeout=_SECONDS, wait_for_ready=False)
     try:
         health = await services.health(name)
