@@ -144,6 +144,11 @@ def _guarded(work: Any, *arguments: Any) -> None:
 
 
 async def _run(settings: AgentSettings) -> None:
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
+    # Threads only wait on the disk here; each more would bring a stack and a heap of its own.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
     from keeptune.agent.program import TritonMovedError, build
     from keeptune.runtime import logging
     from keeptune.runtime.auth import Tokens

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 
 from keeptune.agent.tensors import Array
 
-MAX_REQUESTS = 50_000
-MAX_BYTES = 24 * 2**20
+MAX_REQUESTS = 20_000
+MAX_BYTES = 16 * 2**20
+# What a request weighs beside its tensors, as measured.
+_OVERHEAD = 1200
 MAX_AGE_SECONDS = 3600.0
 EARLY_SECONDS = 30.0
 MAX_EARLY = 10_000
@@ -38,7 +40,7 @@ class Remembered:
 
     @property
     def size(self) -> int:
-        return 512 + sum(array.nbytes for array in self.inputs.values())
+        return _OVERHEAD + sum(array.nbytes for array in self.inputs.values())
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ class OutcomeJoiner:
         self._max_age = max_age_seconds
         self._requests: OrderedDict[str, Remembered] = OrderedDict()
         self._known: dict[str, set[int]] = {}
+        # Requests of which all is known: only their ids, to tell what is repeated.
+        self._settled: OrderedDict[str, int] = OrderedDict()
         self._early: OrderedDict[tuple[str, int], tuple[float, Truth]] = OrderedDict()
         self._bytes = 0
 
@@ -98,6 +102,7 @@ class OutcomeJoiner:
         if not request.request_id:
             return ()
         self._forget(request.request_id)
+        self._settled.pop(request.request_id, None)
         self._requests[request.request_id] = request
         self._bytes += request.size
         self._forget_old(now)
@@ -114,6 +119,9 @@ class OutcomeJoiner:
         unmatched = repeated = 0
         for outcome in outcomes:
             request = self._requests.get(outcome.request_id)
+            if outcome.row < self._settled.get(outcome.request_id, 0):
+                repeated += 1
+                continue
             if request is None or outcome.row >= len(request.predictions):
                 unmatched += 1
                 if request is None:
@@ -125,18 +133,20 @@ class OutcomeJoiner:
                 continue
             known.add(outcome.row)
             joined.append(Joined(request, outcome.row, outcome.truth))
+            if len(known) == len(request.predictions):
+                self._settle(request)
         return JoinResult(tuple(joined), unmatched, repeated)
 
     def undo(self, joined: Sequence[Joined]) -> None:
         """Takes joins back that could not be stored, so that a repeated call makes them again."""
         for one in joined:
-            self._known.get(one.request.request_id, set()).discard(one.row)
-
-    def clear(self) -> None:
-        self._requests.clear()
-        self._known.clear()
-        self._early.clear()
-        self._bytes = 0
+            name = one.request.request_id
+            if self._settled.pop(name, 0):
+                self._requests[name] = one.request
+                self._requests.move_to_end(name, last=False)
+                self._bytes += one.request.size
+                self._known[name] = set(range(len(one.request.predictions)))
+            self._known.get(name, set()).discard(one.row)
 
     def _keep_early(self, outcome: Outcome, now: float) -> None:
         self._early.setdefault((outcome.request_id, outcome.row), (now, outcome.truth))
@@ -145,6 +155,12 @@ class OutcomeJoiner:
             if len(self._early) <= MAX_EARLY and now - since <= EARLY_SECONDS:
                 break
             self._early.popitem(last=False)
+
+    def _settle(self, request: Remembered) -> None:
+        self._forget(request.request_id)
+        self._settled[request.request_id] = len(request.predictions)
+        while len(self._settled) > self._max_requests:
+            self._settled.popitem(last=False)
 
     def _forget_old(self, now: float) -> None:
         while self._requests:

@@ -97,6 +97,7 @@ async def test_a_version_is_deployed_watched_and_its_drift_heard(
         answer, _ = await traffic.send(made.pool, made.labels, 100)
         # A few samples may still be on their way through the socket.
         assert answer.joined + answer.unmatched == 100
+    await asyncio.sleep(0.5)
     served = await serving(host, "seen")
     # Nothing is lost uncounted; at this speed a few may not find room in the socket.
     assert served.statistics.sampled + served.statistics.dropped == 600

@@ -46,7 +46,7 @@ def test_memory_is_bounded_by_number_bytes_and_age() -> None:
     assert len(joiner) == 3
     assert joiner.join([Outcome("1", 0, "7")], 0.0).unmatched == 1
 
-    joiner = OutcomeJoiner(max_bytes=5000)
+    joiner = OutcomeJoiner(max_bytes=6000)
     for number in range(5):
         joiner.remember(request(str(number), size=1500), 0.0)
     assert len(joiner) == 2
@@ -73,3 +73,15 @@ def test_joins_that_were_not_stored_can_be_made_again() -> None:
     result = joiner.join([Outcome("a", 0, "7")], 0.0)
     joiner.undo(result.joined)
     assert joiner.join([Outcome("a", 0, "7")], 0.0).joined
+    assert joiner.join([Outcome("a", 0, "7")], 0.0).repeated == 1
+
+
+def test_what_is_wholly_known_weighs_no_more() -> None:
+    joiner = OutcomeJoiner()
+    joiner.remember(request("a", "1", "2", size=10_000), 0.0)
+    joiner.join([Outcome("a", 0, "1")], 0.0)
+    assert len(joiner) == 1
+    joiner.join([Outcome("a", 1, "1")], 0.0)
+    assert len(joiner) == 0
+    again = joiner.join([Outcome("a", 0, "1"), Outcome("a", 5, "1")], 0.0)
+    assert (again.repeated, again.unmatched) == (1, 1)
