@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
-from keeptune.composition.settings import SERVICES, Configuration, read
+from keeptune.composition.services import SERVICES
+from keeptune.composition.settings import Configuration, read
 from keeptune.runtime import logging
 from keeptune.runtime.addresses import parse_address
 from keeptune.runtime.artifacts import ArtifactStore

@@ -27,7 +27,7 @@ def config() -> None:
 def show(file: Path | None, as_json: bool) -> None:
     """Every setting, its value, and its origin: default, file and line, or variable."""
     from keeptune.composition.assembly import read_configuration
-    from keeptune.composition.settings import SERVICES
+    from keeptune.composition.services import SERVICES
 
     configuration = read_configuration(SERVICES, file=file, env=os.environ)
     rows = [

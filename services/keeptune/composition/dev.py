@@ -34,7 +34,7 @@ def dev(data_dir: Path | None, listen: str, file: Path | None) -> None:
     """
     # Slow to import; `keeptune --help` should not pay for it.
     from keeptune.composition.assembly import read_configuration, run, write_endpoint
-    from keeptune.composition.settings import SERVICES
+    from keeptune.composition.services import SERVICES
 
     configuration = read_configuration(
         SERVICES, file=file, env=os.environ, data_dir=data_dir, listen=listen

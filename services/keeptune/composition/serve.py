@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from keeptune.composition.settings import SERVICES
+from keeptune.composition.services import SERVICES
 
 
 @click.command()

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from keeptune.composition.services import SERVICES
 from keeptune.runtime.config import Loaded, ServerSettings, Settings, load
 from keeptune.runtime.errors import InvalidInput
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-SERVICES = ("search", "training", "evaluation", "deployment", "retuning")
 
 
 def default_data_dir() -> Path:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from keeptune.composition.assembly import read_configuration
-from keeptune.composition.settings import SERVICES
+from keeptune.composition.services import SERVICES
 
 DOCKER = Path(__file__).parents[3] / "docker"
 

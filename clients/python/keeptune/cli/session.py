@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +46,8 @@ class Session:
     def run(self, work: Callable[[AsyncClient], Coroutine[Any, Any, T]]) -> T:
         """What `work` makes of a client of the services."""
         # Slow to import; `keeptune --help` should not pay for it.
+        import asyncio
+
         from keeptune.client.async_client import AsyncClient
 
         async def with_client() -> T:
