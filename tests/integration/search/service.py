@@ -30,6 +30,7 @@ from keeptune.search.config import SearchSettings
 from keeptune.v1 import search_pb2, search_pb2_grpc, types_pb2
 
 TOKEN = "a token for tests"
+WORKER_TOKEN = "a token for workers"
 
 COMPLETED = search_pb2.TRIAL_STATE_COMPLETED
 WAITING = search_pb2.TRIAL_STATE_WAITING
@@ -186,7 +187,8 @@ async def running(
         rng=random.Random(1),
     )
     built = await program.build(SearchSettings(**settings), context)
-    server = Server([built], ServerSettings(), tokens=Tokens({TOKEN: Role.ADMIN}))
+    tokens = Tokens({TOKEN: Role.ADMIN, WORKER_TOKEN: Role.WORKER})
+    server = Server([built], ServerSettings(), tokens=tokens)
     await server.start()
     background = asyncio.create_task(
         run_all({str(i): loop for i, loop in enumerate(built.background)})

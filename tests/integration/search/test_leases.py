@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from keeptune.runtime.calls import calling
 from keeptune.runtime.clock import ManualClock
-from keeptune.runtime.errors import InvalidInput, NotFound
+from keeptune.runtime.errors import InvalidInput, NotFound, PermissionDenied
 from keeptune.v1 import search_pb2, types_pb2
 from tests.integration.search.service import (
     COMPLETED,
@@ -18,7 +19,9 @@ from tests.integration.search.service import (
     RUNNING,
     STOP,
     WAITING,
+    WORKER_TOKEN,
     Service,
+    client,
     pass_time,
     running,
     study,
@@ -245,6 +248,20 @@ async def test_stopping_a_study_tells_its_workers_to_stop(service: Service) -> N
     assert not nothing.HasField("retry_after")
     assert await service.stub.StopStudy(request) == await service.study()
     assert (await service.report(lost)).directive == LOST
+
+
+async def test_workers_may_work_and_read_and_no_more(service: Service) -> None:
+    await service.create(study())
+    async with client(service.address, WORKER_TOKEN) as stub:
+        worker = Service(stub, service.clock)
+        (leased,) = (await worker.suggest()).trials
+        assert (await worker.report(leased, 2.0)).directive == CONTINUE
+        assert (await worker.complete(leased, 1.0)).accepted
+        assert (await worker.trial(1)).state == COMPLETED
+        with pytest.raises(PermissionDenied):
+            await worker.create(study(), "another")
+        with pytest.raises(PermissionDenied):
+            await calling(stub.StopStudy(search_pb2.StopStudyRequest(name="studies/s")))
 
 
 async def test_the_stream_speaks_the_same_protocol_and_survives_errors(service: Service) -> None:

@@ -243,6 +243,9 @@ def _rehearse(search: NevergradSearch) -> None:
 
 
 def _reason(error: BaseException) -> str:
+    """What went wrong at first, beneath what was made of it on its way."""
+    while error.__cause__ is not None:
+        error = error.__cause__
     if isinstance(error, ImportError) and error.name:
         return f"it needs the Python package {error.name!r}, which is not installed"
     return " ".join(str(error).split()) or type(error).__name__
