@@ -24,7 +24,7 @@ ALGORITHMS = [
     "nevergrad/NGOpt",
     "nevergrad/Cobyla",
 ]
-LEARNING = [name for name in ALGORITHMS if "nevergrad" in name]
+LEARNING = ["quasi-random+nevergrad/OnePlusOne", "nevergrad/CMA", "nevergrad/TwoPointsDE"]
 
 
 def suggestions(algorithm: str, problem: Problem, count: int) -> list[Assignment]:
