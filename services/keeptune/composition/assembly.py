@@ -81,7 +81,7 @@ async def run(
     """Builds the services' programs and serves them at one address until told to stop.
 
     `listen` is where, if the configuration does not say; `together` = they are each other's
-    peers, whatever the section `services` says.
+    peers, whatever the section `services` says, and callers may look around by reflection.
     """
     platform = configuration.platform.value
     logging.configure(level=platform.log_level, format=platform.log_format)
@@ -92,6 +92,8 @@ async def run(
         server = server.model_copy(update={"listen": listen})
     if together:
         server = server.model_copy(update={"listen": _settled(server.listen)})
+        if configuration.server.origins["reflection"] == "default":
+            server = server.model_copy(update={"reflection": True})
     tokens_file = server.tokens_file or data_dir / CREDENTIALS_FILE
     tokens = Tokens.load_or_create(tokens_file)
     find = _endpoints(configuration, server, tokens_file, together=together)
