@@ -132,8 +132,8 @@ def test_models_hosts_and_trainers(keeptune: Keeptune, tmp_path: Path) -> None:
     keeptune("model", "create", "-f", "model.yaml")
     names = [m["name"] for m in keeptune("model", "list", "--json").data]
     assert {"models/m1", "models/m2"} <= set(names)
-    assert keeptune("model", "versions", "list", "m1", "--json").data == []
-    keeptune("model", "versions", "show", "m1/1", status=3)
+    assert keeptune("model", "versions", "m1", "--json").data == []
+    keeptune("model", "version", "m1/1", status=3)
     keeptune("model", "register", "m1", status=2)
     keeptune("model", "register", "m1", "--training", "none", status=3)
     assert keeptune("host", "list", "--json").data == []

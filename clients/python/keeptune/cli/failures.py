@@ -53,8 +53,15 @@ def report(error: BaseException, *, as_json: bool) -> int:
         else:
             error.show()
         return error.exit_code
-    from keeptune.runtime.errors import KeeptuneError
+    from keeptune.runtime.errors import FailedPrecondition, KeeptuneError
 
+    if isinstance(error, ModuleNotFoundError) and _is_of_a_role(error):
+        error = FailedPrecondition(
+            f"this command needs {error.name}, which is not installed here",
+            fix="install the role it belongs to, e.g. pip install 'keeptune[agent]', or "
+            "'keeptune[all]'",
+            reason="ROLE_NOT_INSTALLED",
+        )
     if not isinstance(error, KeeptuneError):
         raise error
     if as_json:
@@ -62,6 +69,11 @@ def report(error: BaseException, *, as_json: bool) -> int:
     else:
         _say(error)
     return STATUSES.get(error.code.name, FAILED)
+
+
+def _is_of_a_role(error: ModuleNotFoundError) -> bool:
+    """Whether an extra would bring it; a module of our own that is missing is a defect."""
+    return bool(error.name) and not str(error.name).startswith("keeptune")
 
 
 def as_data(error: KeeptuneError) -> dict[str, Any]:

@@ -87,23 +87,24 @@ def _load(path: str) -> click.Command:
 
 def _broken(plugin: metadata.EntryPoint, error: Exception) -> click.Command:
     """Stands for a plugin that cannot be loaded: says why instead of running."""
-    missing = isinstance(error, ModuleNotFoundError)
-    hint = (
-        f"needs {error.name}: pip install 'keeptune[{plugin.name}]' or the role it belongs to"
-        if isinstance(error, ModuleNotFoundError)
-        else f"cannot be loaded: {type(error).__name__}: {error}"
-    )
 
     def explain() -> None:
+        if isinstance(error, ModuleNotFoundError):
+            raise error
         from keeptune.runtime.errors import FailedPrecondition
 
-        raise FailedPrecondition(f"the command {plugin.name} {hint}", reason="BROKEN_COMMAND")
+        raise FailedPrecondition(
+            f"the command {plugin.name} cannot be loaded: {type(error).__name__}: {error}",
+            fix=f"mend or uninstall the distribution that brings {plugin.value}",
+            reason="BROKEN_COMMAND",
+        ) from error
 
+    missing = isinstance(error, ModuleNotFoundError)
     return click.Command(
         plugin.name,
         callback=explain,
         short_help="(not installed)" if missing else "(broken)",
-        help=f"This command {hint}.",
+        help=f"This command cannot be loaded: {error}.",
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
         add_help_option=False,
     )

@@ -38,10 +38,8 @@ def _size(message: Any) -> str:
     return f"{message.onnx.size_bytes / 1e6:.2f} MB" if message.onnx.size_bytes else ""
 
 
-versions = click.Group("versions", help="The versions of a model; one is named MODEL/NUMBER.")
-model.add_command(versions)
 verbs.add_list(
-    versions,
+    model,
     "version",
     [
         ("NAME", lambda m: m.name),
@@ -50,8 +48,9 @@ verbs.add_list(
         ("EVALUATION", lambda m: m.lineage.evaluation),
         ("AGE", output.created),
     ],
+    name="versions",
 )
-verbs.add_show(versions, "version")
+verbs.add_show(model, "version", name="version")
 
 
 @model.command()

@@ -42,7 +42,9 @@ class Progress:
         """Something has happened; the line stays."""
         line = f"{datetime.now().astimezone():%H:%M:%S}  {text}"
         if self._live is not None:
-            self._live.console.print(line, highlight=False, markup=False)
+            self._live.console.print(line, highlight=False, markup=False, soft_wrap=True)
+            # What was under way is over.
+            self._live.update("")
         else:
             click.echo(line, err=True)
 
@@ -55,6 +57,7 @@ class Progress:
             from rich.spinner import Spinner
             from rich.text import Text
 
-            self._live.update(Spinner("dots", Text(text)))
+            shown = Text(text, no_wrap=True, overflow="ellipsis")
+            self._live.update(Spinner("dots", shown))
         else:
             self.step(text)

@@ -23,7 +23,7 @@ _ENDED_WELL = ("SUCCEEDED", "COMPLETED", "STOPPED")
 _ENDED_BADLY = ("FAILED", "CANCELLED", "REJECTED", "ROLLED_BACK")
 
 
-def add_list(group: click.Group, noun: str, columns: Sequence[Column]) -> None:
+def add_list(group: click.Group, noun: str, columns: Sequence[Column], name: str = "list") -> None:
     """`list`, below a PARENT where the resources have one; filtered where the service can."""
 
     kind = BY_NOUN[noun]
@@ -44,7 +44,7 @@ def add_list(group: click.Group, noun: str, columns: Sequence[Column]) -> None:
 
     if kind.parent:
 
-        @group.command("list", help=f"The {kind.collection} of a {kind.parent}.")
+        @group.command(name, help=f"The {kind.collection} of a {kind.parent}.")
         @click.argument("parent", metavar=kind.parent.upper())
         @list_options
         @json_option
@@ -54,7 +54,7 @@ def add_list(group: click.Group, noun: str, columns: Sequence[Column]) -> None:
 
     else:
 
-        @group.command("list", help=f"The {kind.collection} there are.")
+        @group.command(name, help=f"The {kind.collection} there are.")
         @list_options
         @json_option
         @pass_session

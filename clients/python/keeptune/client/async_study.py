@@ -41,11 +41,11 @@ class AsyncStudy:
         self._patience = patience
         lease = from_duration(message.lease_duration)
         self._lease_seconds = lease.total_seconds() if lease else _LEASE_SECONDS
-        self._objectives = [
+        self.objectives: tuple[str, ...] = tuple(
             metric.name
             for metric in message.metrics
             if metric.role in (search_pb2.METRIC_ROLE_OBJECTIVE, search_pb2.METRIC_ROLE_UNSPECIFIED)
-        ]
+        )
 
     @property
     def id(self) -> str:
@@ -115,7 +115,7 @@ class AsyncStudy:
 
     def metrics_of(self, outcome: float | Mapping[str, float]) -> Mapping[str, float]:
         """What an objective returned, by metric; a number is the value of the first objective."""
-        return outcome if isinstance(outcome, Mapping) else {self._objectives[0]: outcome}
+        return outcome if isinstance(outcome, Mapping) else {self.objectives[0]: outcome}
 
     # --- results ---
 

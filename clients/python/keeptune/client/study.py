@@ -108,6 +108,7 @@ class Study:
         self._inner = inner
         self._loop = loop
         self.name = inner.name
+        self.objectives = inner.objectives
 
     @property
     def id(self) -> str:
