@@ -17,6 +17,7 @@ import hashlib
 import io
 import os
 import struct
+import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -56,10 +57,12 @@ class CaptureBatch:
 
 
 class CaptureLog:
-    """The captures of one model. One process uses one folder."""
+    """The captures of one model. One process uses one folder, from any of its threads."""
 
     def __init__(self, folder: Path, *, max_bytes: int) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Rows appended between the reading of the journal and its end would be lost.
+        self._lock = threading.Lock()
         self._journal = folder / "journal"
         self.spool = Spool(folder / "spool", max_bytes=max_bytes)
         self._max_bytes = max_bytes
@@ -80,20 +83,28 @@ class CaptureLog:
         Raises ResourceExhausted when the disk is full; nothing is kept of them then.
         """
         frames = []
+        kept = left_out = 0
         for (version, _), group in _alike(rows).items():
             arrays = _arrays(group)
             if arrays is None:
-                self.rows_dropped += len(group)
+                left_out += len(group)
                 continue
             arrays["version"] = np.array(version, dtype=np.int64)
             content = _npz(arrays)
             frames.append(_FRAME.pack(len(content), zlib.crc32(content)) + content)
-            self.rows_in_journal += len(group)
-        if frames:
-            self._write(b"".join(frames))
+            kept += len(group)
+        with self._lock:
+            self.rows_dropped += left_out
+            if frames:
+                self._write(b"".join(frames))
+                self.rows_in_journal += kept
 
     def seal(self) -> int:
         """Moves the journal into the spool as batches; returns how many. Safe to be killed in."""
+        with self._lock:
+            return self._seal()
+
+    def _seal(self) -> int:
         if not self._journal.exists():
             return 0
         sealed = 0

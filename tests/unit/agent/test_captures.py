@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -109,3 +110,25 @@ def test_an_input_with_a_reserved_name_cannot_be_captured(tmp_path: Path, name: 
     log.append([Joined(Remembered("a", 1, 1.0, ("7",), inputs), 0, "7")])
     assert log.seal() == 0
     assert log.rows_dropped == 1
+
+
+def test_rows_that_arrive_while_the_journal_is_sealed_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = CaptureLog(tmp_path, max_bytes=10**6)
+    log.append(rows("a"))
+    meanwhile = threading.Thread(target=log.append, args=[rows("b")])
+    put = log.spool.put
+
+    def slow_put(key: str, content: bytes) -> bool:
+        if meanwhile.ident is None:
+            meanwhile.start()
+            meanwhile.join(0.2)
+        return put(key, content)
+
+    monkeypatch.setattr(log.spool, "put", slow_put)
+    log.seal()
+    meanwhile.join(10)
+    assert log.rows_in_journal == 1
+    log.seal()
+    assert [names for _, names in uploaded(log)] == [["a"], ["b"]]
