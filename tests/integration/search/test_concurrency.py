@@ -101,6 +101,7 @@ async def test_a_caller_that_leaves_takes_nothing_along(service: Service) -> Non
     await checked(service, done, 20)
 
 
+@pytest.mark.bench
 async def test_thousands_of_trials_do_not_slow_it_down(service: Service) -> None:
     await service.create(study(max_trials=100_000))
     loop = asyncio.get_running_loop()
