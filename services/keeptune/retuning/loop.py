@@ -58,10 +58,19 @@ class Loop:
         self._news.set()
 
     async def run(self) -> None:
-        """For ever."""
+        """For ever. Temporary errors of the store are waited out; others are raised."""
+        backoff = Backoff(initial=self._poll, maximum=max(self._poll, 30.0))
         while True:
-            await self.tick()
             self._news.clear()
+            try:
+                await self.tick()
+            except KeeptuneError as error:
+                if not error.retryable:
+                    raise
+                log.warning("the store cannot be used; trying again", error=error.message)
+                await self._clock.sleep(backoff.next(at_least=error.retry_after or 0.0))
+                continue
+            backoff.reset()
             sleep = asyncio.create_task(self._clock.sleep(self._poll))
             news = asyncio.create_task(self._news.wait())
             _, late = await asyncio.wait({sleep, news}, return_when=asyncio.FIRST_COMPLETED)
@@ -93,6 +102,12 @@ class Loop:
             except Conflict:
                 log.info("changed meanwhile; looking again")
                 calm = True
+            except KeeptuneError as error:
+                # Only the store's own errors come so far.
+                if not error.retryable:
+                    raise
+                log.warning("cannot be written down; trying again", error=error.message)
+                calm = False
         if calm:
             pace.backoff.reset()
         else:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from keeptune.runtime.calls import calling
-from keeptune.runtime.errors import FailedPrecondition, InvalidInput, NotFound
+from keeptune.runtime.db import Database
+from keeptune.runtime.errors import FailedPrecondition, InvalidInput, NotFound, ResourceExhausted
 from keeptune.v1 import (
     deployment_pb2,
     evaluation_pb2,
@@ -178,6 +182,36 @@ async def test_peers_that_are_away_are_waited_for(tmp_path: Path) -> None:
         retune = (await service.retunes())[-1]
         await service.reaches(retune.name, "SUCCEEDED", seconds=60)
         assert script.outages.total() == 0
+
+
+async def test_a_store_that_cannot_be_used_for_a_while_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outages = Counter[str]()
+
+    def failing(method: str) -> Any:
+        inner = getattr(Database, method)
+
+        async def call(database: Database, fn: Any) -> Any:
+            if outages[method]:
+                outages[method] -= 1
+                raise ResourceExhausted("the disk is full")
+            return await inner(database, fn)
+
+        return call
+
+    for method in ("read", "run"):
+        monkeypatch.setattr(Database, method, failing(method))
+    script = Script(training=training_pb2.TRAINING_STATE_RUNNING)
+    async with running(tmp_path, script) as service:
+        await service.apply(policy())
+        name = (await service.newest_reaches("SEARCHING")).name
+        outages.update(read=2, run=2)
+        script.training = training_pb2.TRAINING_STATE_SUCCEEDED
+        async with asyncio.timeout(20):
+            while outages.total():
+                await asyncio.sleep(0.02)
+        await service.reaches(name, "SUCCEEDED")
 
 
 async def test_a_restart_goes_on_where_it_was(tmp_path: Path) -> None:
