@@ -23,6 +23,7 @@ from keeptune.v1 import (
     evaluation_pb2,
     search_pb2,
     training_pb2,
+    types_pb2,
 )
 
 if TYPE_CHECKING:
@@ -165,17 +166,16 @@ async def _create_evaluation(made: Made, retune: Retune, peers: Peers) -> Retune
     training = await calling(
         peers.training.GetTraining(training_pb2.GetTrainingRequest(name=made.training))
     )
+    recent = _recent(retune.fresh)
     evaluation = evaluation_pb2.Evaluation(
         candidate=training.model.onnx,
         signature=training.model.signature,
         datasets=spec.data.evaluation,
-        gate=gate_for(spec.gate, has_recent=retune.fresh is not None),
+        gate=gate_for(spec.gate, has_recent=recent is not None),
         labels={"retune": made.id},
     )
-    if retune.fresh is not None:
-        recent = evaluation.datasets.add()
-        recent.CopyFrom(_export(retune.fresh).recent)
-        recent.display_name = RECENT
+    if recent is not None:
+        evaluation.datasets.append(recent)
         # What is served from now on looks like the recent window, not like the old world.
         evaluation.profile_dataset.CopyFrom(recent)
     if retune.champion:
@@ -281,6 +281,15 @@ async def _roll_back(made: Made, retune: Retune, peers: Peers) -> Retune:
 
 def _export(fresh: Fresh) -> deployment_pb2.CaptureExport:
     return json_format.Parse(fresh.body, deployment_pb2.CaptureExport())
+
+
+def _recent(fresh: Fresh | None) -> types_pb2.Dataset | None:
+    """The held-out share of the fresh data; None when there is none, which a policy may want."""
+    if fresh is None or not fresh.recent_rows:
+        return None
+    recent = _export(fresh).recent
+    recent.display_name = RECENT
+    return recent
 
 
 _STEPS = {

@@ -24,7 +24,7 @@ from keeptune.runtime.calls import calling
 from keeptune.runtime.channel import open_channel
 from keeptune.runtime.clock import SystemClock
 from keeptune.runtime.config import ServerSettings
-from keeptune.runtime.errors import FailedPrecondition, NotFound, Unavailable
+from keeptune.runtime.errors import FailedPrecondition, InvalidInput, NotFound, Unavailable
 from keeptune.runtime.server import Context, Program, serve
 from keeptune.v1 import (
     deployment_pb2,
@@ -122,6 +122,8 @@ class Evaluation(evaluation_pb2_grpc.EvaluationServiceServicer):
 
     async def CreateEvaluation(self, request: Any, context: Any) -> Any:
         self.script.asked("CreateEvaluation", request.evaluation_id)
+        if not all(dataset.WhichOneof("source") for dataset in request.evaluation.datasets):
+            raise InvalidInput(field="evaluation.datasets", problem="has one without a source")
         self.script.made["evaluation"] = request.evaluation
         return evaluation_pb2.Evaluation(name=f"evaluations/{request.evaluation_id}")
 
@@ -166,9 +168,12 @@ class Deployment(deployment_pb2_grpc.DeploymentServiceServicer):
         self.script.asked("ExportCaptures", request.request_id)
         if self.script.captures < request.min_rows:
             raise FailedPrecondition(f"{self.script.captures} of {request.min_rows} rows")
-        export = deployment_pb2.CaptureExport(training_rows=450, recent_rows=150)
+        wanted = request.recent_fraction if request.HasField("recent_fraction") else 0.25
+        recent = int(600 * wanted)
+        export = deployment_pb2.CaptureExport(training_rows=450, recent_rows=recent)
         export.training.uri = "/captures/training.npz"
-        export.recent.uri = "/captures/recent.npz"
+        if recent:
+            export.recent.uri = "/captures/recent.npz"
         return export
 
     async def CreateRollout(self, request: Any, context: Any) -> Any:

@@ -86,6 +86,18 @@ async def test_signals_of_many_hosts_become_one_retune_with_all_their_evidence(
         assert len(await service.retunes()) == 2
 
 
+async def test_fresh_data_need_no_held_out_share(tmp_path: Path) -> None:
+    script = Script()
+    async with running(tmp_path, script) as service:
+        await service.apply(policy(min_rows=600, recent_fraction=0.0))
+        await service.newest_reaches("SUCCEEDED")
+        answer = await service.request(request_id="s1", evidence=[signal("s1")])
+        await service.reaches(answer.retune.name, "SUCCEEDED")
+        assert [d.uri for d in script.made["training"].datasets][1] == "/captures/training.npz"
+        assert [d.display_name for d in script.made["evaluation"].datasets] == ["original"]
+        assert not script.made["evaluation"].HasField("profile_dataset")
+
+
 async def test_a_cooldown_is_told_and_is_no_lasting_answer(tmp_path: Path) -> None:
     async with running(tmp_path) as service:
         slow = policy()
