@@ -347,7 +347,8 @@ class RetuningServicer(retuning_pb2_grpc.RetuningServiceServicer):
                 raise FailedPrecondition(
                     f"{record.name} has ended: {record.doc.state}", fix="nothing is left to do"
                 )
-            reason = request.reason or "cancelled by hand"
+            # The first word stands: what it set off is repeated with the same request ids.
+            reason = record.doc.cancel_requested or request.reason or "cancelled by hand"
             cancelled = replace(record.doc, cancel_requested=reason)
             return convert.retune_message(store.save(c, record, cancelled))
 

@@ -192,7 +192,9 @@ class Deployment(deployment_pb2_grpc.DeploymentServiceServicer):
 
     async def RollBack(self, request: Any, context: Any) -> Any:
         self.script.asked("RollBack", request.name)
-        self.script.rollout = deployment_pb2.ROLLOUT_STATE_ROLLED_BACK
+        if self.script.made.setdefault("roll back", request) != request:
+            raise InvalidInput(field="request_id", problem="was used for another request")
+        self.script.rollout = deployment_pb2.ROLLOUT_STATE_ROLLING_BACK
         return deployment_pb2.Rollout(name=request.name)
 
 

@@ -179,9 +179,21 @@ async def test_cancelling_during_the_bake_rolls_back(tmp_path: Path) -> None:
     async with running(tmp_path, script) as service:
         await service.apply(policy())
         retune = await service.newest_reaches("BAKING")
-        await service.stub.CancelRetune(retuning_pb2.CancelRetuneRequest(name=retune.name))
-        await service.reaches(retune.name, "CANCELLED")
-        assert script.rollout == deployment_pb2.ROLLOUT_STATE_ROLLED_BACK
+        request = retuning_pb2.CancelRetuneRequest(name=retune.name, reason="too hot")
+        await service.stub.CancelRetune(request)
+        async with asyncio.timeout(10):
+            while script.rollout != deployment_pb2.ROLLOUT_STATE_ROLLING_BACK:
+                await asyncio.sleep(0.02)
+        # Somebody else wants the same, in other words.
+        request.reason = "stop it"
+        await service.stub.CancelRetune(request)
+        asked = f"RollBack rollouts/{retune.name.removeprefix('retunes/')}"
+        before = script.calls[asked]
+        async with asyncio.timeout(10):
+            while script.calls[asked] < before + 2:
+                await asyncio.sleep(0.02)
+        script.rollout = deployment_pb2.ROLLOUT_STATE_ROLLED_BACK
+        assert (await service.reaches(retune.name, "CANCELLED")).reason == "too hot"
 
 
 async def test_peers_that_are_away_are_waited_for(tmp_path: Path) -> None:
