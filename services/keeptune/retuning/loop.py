@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-# Steps whose precondition may come true by itself: more captures, another rollout's end.
-_MAY_WAIT = frozenset({Step.EXPORT_CAPTURES, Step.CREATE_ROLLOUT})
+# Refusals that pass by themselves: with more captures, at another rollout's end.
+_PASSING = frozenset({"TOO_FEW_CAPTURES", "ROLLOUT_UNDER_WAY"})
 
 
 @dataclass
@@ -146,7 +146,7 @@ class Loop:
         self, record: Record[Retune], step: Step | None, error: KeeptuneError
     ) -> bool:
         what = f"{step.value}: " if step else ""
-        if isinstance(error, FailedPrecondition) and step in _MAY_WAIT:
+        if isinstance(error, FailedPrecondition) and error.reason in _PASSING:
             await self._say(record, error.message, error.fix)
             return True
         if error.retryable:

@@ -52,6 +52,7 @@ class Script:
     training: int = training_pb2.TRAINING_STATE_SUCCEEDED
     verdict: int = evaluation_pb2.VERDICT_OUTCOME_PASSED
     rollout: int = deployment_pb2.ROLLOUT_STATE_SUCCEEDED
+    rollout_refusal: str = ""
     champion: str = ""
     captures: int = 1000
     # Method names that fail with UNAVAILABLE, this many times each.
@@ -167,7 +168,9 @@ class Deployment(deployment_pb2_grpc.DeploymentServiceServicer):
     async def ExportCaptures(self, request: Any, context: Any) -> Any:
         self.script.asked("ExportCaptures", request.request_id)
         if self.script.captures < request.min_rows:
-            raise FailedPrecondition(f"{self.script.captures} of {request.min_rows} rows")
+            raise FailedPrecondition(
+                f"{self.script.captures} of {request.min_rows} rows", reason="TOO_FEW_CAPTURES"
+            )
         wanted = request.recent_fraction if request.HasField("recent_fraction") else 0.25
         recent = int(600 * wanted)
         export = deployment_pb2.CaptureExport(training_rows=450, recent_rows=recent)
@@ -177,6 +180,8 @@ class Deployment(deployment_pb2_grpc.DeploymentServiceServicer):
         return export
 
     async def CreateRollout(self, request: Any, context: Any) -> Any:
+        if self.script.rollout_refusal:
+            raise FailedPrecondition("not now", reason=self.script.rollout_refusal)
         self.script.asked("CreateRollout", request.rollout_id)
         self.script.made["rollout"] = request.rollout
         return deployment_pb2.Rollout(name=f"rollouts/{request.rollout_id}")

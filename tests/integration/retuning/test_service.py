@@ -148,6 +148,23 @@ async def test_the_rollout_decides(tmp_path: Path, rollout: int, state: str) -> 
         assert (await service.newest_reaches(state)).reason == "as scripted"
 
 
+async def test_another_rollout_is_waited_for(tmp_path: Path) -> None:
+    async with running(tmp_path, Script(rollout_refusal="ROLLOUT_UNDER_WAY")) as service:
+        await service.apply(policy())
+        waiting = await service.newest_reaches("ROLLING_OUT")
+        async with asyncio.timeout(10):
+            while (await service.get(waiting.name)).reason != "not now":
+                await asyncio.sleep(0.02)
+        service.script.rollout_refusal = ""
+        await service.reaches(waiting.name, "SUCCEEDED")
+
+
+async def test_a_rollout_that_is_refused_for_good_ends_the_retune(tmp_path: Path) -> None:
+    async with running(tmp_path, Script(rollout_refusal="GATE_NOT_PASSED")) as service:
+        await service.apply(policy())
+        assert "not now" in (await service.newest_reaches("FAILED")).reason
+
+
 async def test_approval_is_waited_for(tmp_path: Path) -> None:
     async with running(tmp_path) as service:
         careful = policy()
