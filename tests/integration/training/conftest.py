@@ -183,7 +183,7 @@ def space(**parameters: float | list[float]) -> types_pb2.SearchSpace:
     return found
 
 
-def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 90.0) -> None:
     """Blocks; fails when the condition does not come true in time."""
     end = time.monotonic() + seconds
     while not condition():
