@@ -176,7 +176,8 @@ class Loop:
             await steps.sync_model(
                 specs.parse_spec(record.doc.spec),
                 self._peers,
-                request_id=f"{record.name}/{generation}",
+                # A policy made again under its old name counts its generations anew.
+                request_id=f"{record.name}/{record.create_time.isoformat()}/{generation}",
             )
         except KeeptuneError as error:
             problem = error.message

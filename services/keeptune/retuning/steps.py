@@ -37,31 +37,12 @@ async def take(step: Step, name: str, retune: Retune, peers: Peers) -> Retune:
     return await _STEPS[step](Made(name), retune, peers)
 
 
-async def sync_model(policy: retuning_pb2.Policy, peers: Peers, *, request_id: str) -> str:
-    """Brings the registry's model in line with the policy; gives its champion ("" = none)."""
-    wanted = deployment_pb2.Model(
-        monitoring=policy.monitoring, host_selector=dict(policy.host_selector)
-    )
-    try:
-        model = await calling(
-            peers.deployment.GetModel(deployment_pb2.GetModelRequest(name=policy.model))
-        )
-    except NotFound:
-        try:
-            model = await calling(
-                peers.deployment.CreateModel(
-                    deployment_pb2.CreateModelRequest(
-                        request_id=f"{request_id}/create",
-                        model_id=policy.model.removeprefix("models/"),
-                        model=wanted,
-                    )
-                )
-            )
-        except AlreadyExists:
-            return await sync_model(policy, peers, request_id=request_id)
-        return str(model.champion)
-    wanted.name = model.name
-    model = await calling(
+async def sync_model(policy: retuning_pb2.Policy, peers: Peers, *, request_id: str) -> None:
+    """Brings the registry's model in line with the policy, and makes it if it is not there."""
+    await _ensure_model(policy, peers, request_id=f"{request_id}/create")
+    wanted = _model(policy)
+    wanted.name = policy.model
+    await calling(
         peers.deployment.UpdateModel(
             deployment_pb2.UpdateModelRequest(
                 request_id=f"{request_id}/update",
@@ -70,19 +51,49 @@ async def sync_model(policy: retuning_pb2.Policy, peers: Peers, *, request_id: s
             )
         )
     )
-    return str(model.champion)
+
+
+async def _ensure_model(
+    policy: retuning_pb2.Policy, peers: Peers, *, request_id: str
+) -> deployment_pb2.Model:
+    asked = deployment_pb2.GetModelRequest(name=policy.model)
+    try:
+        return await calling(peers.deployment.GetModel(asked))
+    except NotFound:
+        pass
+    try:
+        return await calling(
+            peers.deployment.CreateModel(
+                deployment_pb2.CreateModelRequest(
+                    request_id=request_id,
+                    model_id=policy.model.removeprefix("models/"),
+                    model=_model(policy),
+                )
+            )
+        )
+    except AlreadyExists:
+        return await calling(peers.deployment.GetModel(asked))
+
+
+def _model(policy: retuning_pb2.Policy) -> deployment_pb2.Model:
+    return deployment_pb2.Model(
+        monitoring=policy.monitoring, host_selector=dict(policy.host_selector)
+    )
 
 
 async def _prepare_model(made: Made, retune: Retune, peers: Peers) -> Retune:
+    """How an existing model is watched is the policy's as it is now, not this retune's."""
     spec = parse_spec(retune.spec)
-    champion = await sync_model(spec, peers, request_id=made.request_id("model"))
-    return replace(retune, prepared=True, champion=champion)
+    model = await _ensure_model(spec, peers, request_id=made.request_id("model"))
+    return replace(retune, prepared=True, champion=model.champion)
 
 
 async def _export_captures(made: Made, retune: Retune, peers: Peers) -> Retune:
     fresh = parse_spec(retune.spec).data.fresh
+    # Evidence of an earlier onset may join between two tries: that is another request then.
+    since = retune.onset.isoformat() if retune.onset is not None else "ever"
     request = deployment_pb2.ExportCapturesRequest(
-        request_id=made.request_id("captures"),
+        request_id=made.request_id(f"captures/{since}"),
         model=retune.model,
         start_time=to_timestamp(retune.onset),
         min_rows=fresh.min_rows,

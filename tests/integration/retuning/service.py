@@ -53,12 +53,24 @@ class Script:
     verdict: int = evaluation_pb2.VERDICT_OUTCOME_PASSED
     rollout: int = deployment_pb2.ROLLOUT_STATE_SUCCEEDED
     rollout_refusal: str = ""
+    # How often ExportCaptures does its work and its answer is lost.
+    lost_answers: int = 0
     champion: str = ""
     captures: int = 1000
     # Method names that fail with UNAVAILABLE, this many times each.
     outages: Counter[str] = field(default_factory=Counter)
     calls: Counter[str] = field(default_factory=Counter)
     made: dict[str, Any] = field(default_factory=dict)
+    answered: dict[str, Any] = field(default_factory=dict)
+
+    def answer(self, request: Any) -> None:
+        """Refuses, as the real ledgers do, what comes under the id of another request."""
+        if self.answered.setdefault(request.request_id, request) != request:
+            raise InvalidInput(
+                field="request_id",
+                problem=f"{request.request_id!r} was used for another request",
+                reason="REQUEST_ID_REUSED",
+            )
 
     def asked(self, method: str, name: str) -> None:
         if self.outages[method]:
@@ -154,6 +166,7 @@ class Deployment(deployment_pb2_grpc.DeploymentServiceServicer):
 
     async def UpdateModel(self, request: Any, context: Any) -> Any:
         self.script.asked("UpdateModel", request.model.name)
+        self.script.answer(request)
         self.script.made["model"] = request.model
         return deployment_pb2.Model(name=request.model.name, champion=self.script.champion)
 
@@ -171,6 +184,11 @@ class Deployment(deployment_pb2_grpc.DeploymentServiceServicer):
             raise FailedPrecondition(
                 f"{self.script.captures} of {request.min_rows} rows", reason="TOO_FEW_CAPTURES"
             )
+        self.script.answer(request)
+        if self.script.lost_answers:
+            # Done, and the answer is lost on the way.
+            self.script.lost_answers -= 1
+            raise Unavailable("the link broke")
         wanted = request.recent_fraction if request.HasField("recent_fraction") else 0.25
         recent = int(600 * wanted)
         export = deployment_pb2.CaptureExport(training_rows=450, recent_rows=recent)
@@ -197,8 +215,7 @@ class Deployment(deployment_pb2_grpc.DeploymentServiceServicer):
 
     async def RollBack(self, request: Any, context: Any) -> Any:
         self.script.asked("RollBack", request.name)
-        if self.script.made.setdefault("roll back", request) != request:
-            raise InvalidInput(field="request_id", problem="was used for another request")
+        self.script.answer(request)
         self.script.rollout = deployment_pb2.ROLLOUT_STATE_ROLLING_BACK
         return deployment_pb2.Rollout(name=request.name)
 

@@ -98,6 +98,52 @@ async def test_fresh_data_need_no_held_out_share(tmp_path: Path) -> None:
         assert not script.made["evaluation"].HasField("profile_dataset")
 
 
+async def test_evidence_of_an_earlier_onset_may_join_while_the_captures_are_exported(
+    tmp_path: Path,
+) -> None:
+    script = Script()
+    async with running(tmp_path, script) as service:
+        await service.apply(policy(min_rows=600))
+        await service.newest_reaches("SUCCEEDED")
+        script.lost_answers = 1000
+        first = await service.request(request_id="s1", evidence=[signal("s1")])
+        async with asyncio.timeout(10):
+            while script.lost_answers == 1000:
+                await asyncio.sleep(0.02)
+        earlier = signal("s2")
+        earlier.onset_time.seconds -= 60
+        await service.request(request_id="s2", evidence=[earlier])
+        script.lost_answers = 0
+        await service.reaches(first.retune.name, "SUCCEEDED")
+
+
+async def test_a_policy_made_again_is_brought_to_the_registry(tmp_path: Path) -> None:
+    script = Script()
+    async with running(tmp_path, script) as service:
+        for rate in (0.25, 0.5, 0.75):
+            wanted = policy()
+            wanted.monitoring.sampling_rate = rate
+            await service.apply(wanted)
+            await service.newest_reaches("SUCCEEDED")
+            async with asyncio.timeout(10):
+                while script.made["model"].monitoring.sampling_rate != rate:
+                    await asyncio.sleep(0.02)
+            await service.stub.DeletePolicy(retuning_pb2.DeletePolicyRequest(name="policies/p"))
+
+
+async def test_a_retune_does_not_undo_a_newer_way_of_watching(tmp_path: Path) -> None:
+    script = Script()
+    async with running(tmp_path, script) as service:
+        await service.apply(policy())
+        await service.newest_reaches("SUCCEEDED")
+        async with asyncio.timeout(10):
+            while not script.calls["UpdateModel models/m"]:
+                await asyncio.sleep(0.02)
+        await service.request(request_id="by hand")
+        await service.newest_reaches("SUCCEEDED")
+        assert script.calls["UpdateModel models/m"] == 1
+
+
 async def test_a_cooldown_is_told_and_is_no_lasting_answer(tmp_path: Path) -> None:
     async with running(tmp_path) as service:
         slow = policy()
