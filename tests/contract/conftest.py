@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.product import Client, Product, running_agent, running_plane
+from tests.contract.scene import Scene
 from tests.contract.world import SECONDS, World, build_world
 
 _HERE = Path(__file__).parent
@@ -39,3 +40,8 @@ def world(product: Product) -> World:
 async def client(product: Product) -> AsyncIterator[Client]:
     async with product.client() as client:
         yield client
+
+
+@pytest.fixture
+def scene(client: Client, product: Product, world: World) -> Scene:
+    return Scene(client, product, world)

@@ -19,5 +19,6 @@ config, auth, addresses   settings with origins, tokens and roles, where servers
 logging, telemetry,       structured logs, metrics and traces; what travels with a call
 propagation, subject
 server, interceptors,     gRPC servers and clients with all of the above wired in
-validation, channel
+validation, wellformed,
+channel
 """

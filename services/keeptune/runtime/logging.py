@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, TextIO
+from urllib.parse import quote
 
 import structlog
 from structlog.contextvars import bound_contextvars
@@ -72,4 +73,9 @@ def bound(
 def carried() -> dict[str, str]:
     """The ids bound here, as they travel."""
     context = structlog.contextvars.get_contextvars()
-    return {key: context[key] for key in CARRIED if key in context}
+    return {key: printable(context[key]) for key in CARRIED if key in context}
+
+
+def printable(value: str) -> str:
+    """Metadata are printable ASCII: anything else is percent-encoded."""
+    return value if value.isascii() and value.isprintable() else quote(value)

@@ -7,6 +7,8 @@ from functools import cache
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from keeptune.runtime.logging import printable
+
 _TELLING = ("request_id", "name", "parent", "study", "study_id", "trial")
 
 
@@ -18,13 +20,13 @@ def ids_of(request: Message) -> dict[str, str]:
         if not value:
             continue
         if field == "request_id":
-            ids["request_id"] = value
+            ids["request_id"] = printable(value)
         elif field == "study_id":
-            ids["study"] = f"studies/{value}"
+            ids["study"] = printable(f"studies/{value}")
         elif value.startswith("studies/"):
-            ids["study"] = "/".join(value.split("/", 2)[:2])
+            ids["study"] = printable("/".join(value.split("/", 2)[:2]))
         elif value.startswith("retunes/"):
-            ids["retune"] = value
+            ids["retune"] = printable(value)
     return ids
 
 

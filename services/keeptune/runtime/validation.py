@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 from protovalidate import Validator
 
 from keeptune.runtime.errors import InvalidInput, Violation
+from keeptune.runtime.wellformed import problems
 
 if TYPE_CHECKING:
     from protovalidate import Violation as Found
@@ -17,6 +18,9 @@ _validator = Validator()
 
 def validate(message: Message) -> None:
     """Raises InvalidInput with every constraint of its proto that the message breaks."""
+    malformed = list(problems(message))
+    if malformed:
+        raise InvalidInput.many(malformed, reason="MALFORMED_VALUE")
     found = _validator.collect_violations(message)
     if found:
         raise InvalidInput.many((_violation(each) for each in found), reason="CONSTRAINT_VIOLATED")

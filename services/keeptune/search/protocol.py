@@ -88,7 +88,12 @@ class WorkerProtocol:
                 answer = await self._answer(message)
             except KeeptuneError as error:
                 answer = search_pb2.WorkTrialsResponse(
-                    error=search_pb2.WorkError(code=error.code.value[0], message=error.message)
+                    error=search_pb2.WorkError(
+                        code=error.code.value[0],
+                        message=error.message,
+                        reason=error.reason,
+                        field=error.field,
+                    )
                 )
             answer.request_id = message.request_id
             yield answer

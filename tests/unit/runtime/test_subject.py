@@ -29,6 +29,7 @@ from keeptune.v1 import retuning_pb2, search_pb2, training_pb2
         (retuning_pb2.GetRetuneRequest(name="retunes/x"), {"retune": "retunes/x"}),
         (training_pb2.GetTrainingRequest(name="trainings/t"), {}),
         (search_pb2.ListAlgorithmsRequest(), {}),
+        (search_pb2.StopStudyRequest(request_id="\0ü"), {"request_id": "%00%C3%BC"}),
     ],
 )
 def test_what_a_request_is_about(request_: Message, ids: dict[str, str]) -> None:
