@@ -2,7 +2,8 @@
 
 The same trouble keeps its id from the first finding to its end, over restarts too. For a
 signal that a retune could mend one is asked for until it is granted (started, or joined to one
-under way), and again much later should the trouble outlast it; never once the evidence is stale.
+under way), and again much later should the trouble outlast it. So too when the answer was that
+the evidence is stale: a version that is being rolled out is not the one that should serve yet.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from keeptune.v1 import monitoring_pb2
 log = structlog.get_logger()
 
 KEPT = 200
-# Trouble that a granted retune has not ended by then needs another one.
+# Trouble that a granted retune, or the end of a stale version, has not ended by then is told anew.
 ASK_AGAIN_SECONDS = 900.0
 
 Kind = monitoring_pb2.SignalKind
@@ -137,9 +138,6 @@ class SignalBook:
                 retry_at=now + ASK_AGAIN_SECONDS,
                 answer=answer,
             )
-
-    def stale(self, signal_id: str, answer: str) -> None:
-        self._change(signal_id, request=Request.ENDED, answer=answer)
 
     def refused(self, signal_id: str, answer: str, retry_at: float) -> None:
         self._change(signal_id, retry_at=retry_at, answer=answer)

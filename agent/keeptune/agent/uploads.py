@@ -10,7 +10,7 @@ import grpc
 import structlog
 
 from keeptune.agent.captures import CaptureBatch, CaptureLog
-from keeptune.agent.signals import Entry, SignalBook
+from keeptune.agent.signals import ASK_AGAIN_SECONDS, Entry, SignalBook
 from keeptune.agent.watcher import Watcher
 from keeptune.runtime import names
 from keeptune.runtime.calls import calling
@@ -118,7 +118,7 @@ class RetuneRequester:
             wait = answer.retry_after.ToTimedelta().total_seconds() or _COOLDOWN_RETRY_SECONDS
             await asyncio.to_thread(self._book.refused, signal.id, said, now + wait)
         elif answer.decision == retuning_pb2.REQUEST_DECISION_STALE:
-            await asyncio.to_thread(self._book.stale, signal.id, said)
+            await asyncio.to_thread(self._book.refused, signal.id, said, now + ASK_AGAIN_SECONDS)
         else:
             said = f"{said} {answer.retune.name}"
             await asyncio.to_thread(self._book.granted, signal.id, said, now)

@@ -2,13 +2,21 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from keeptune.agent import signals
 from keeptune.agent.detectors.base import ChannelShift, Finding
-from keeptune.agent.signals import Request, SignalBook
+from keeptune.agent.signals import SignalBook
+from keeptune.agent.uploads import RetuneRequester
+from keeptune.runtime.clock import ManualClock
 from keeptune.v1 import monitoring_pb2 as pb
+from keeptune.v1.retuning_pb2 import (
+    REQUEST_DECISION_STALE,
+    RequestRetuneRequest,
+    RequestRetuneResponse,
+)
 
 DRIFT, LATENCY = pb.SIGNAL_KIND_DRIFT, pb.SIGNAL_KIND_LATENCY
 
@@ -87,13 +95,31 @@ def test_a_granted_request_is_repeated_only_should_the_trouble_outlast_it(tmp_pa
     assert [one.request_id for one in again] == [f"{entry.signal.id}-2"]
 
 
-def test_stale_evidence_is_not_brought_again(tmp_path: Path) -> None:
+async def test_stale_evidence_is_brought_again_much_later_if_its_version_still_serves(
+    tmp_path: Path,
+) -> None:
+    asked = []
+
+    class Retuning:
+        async def RequestRetune(self, request: RequestRetuneRequest) -> RequestRetuneResponse:
+            asked.append(request.request_id)
+            return RequestRetuneResponse(decision=REQUEST_DECISION_STALE)
+
     book = SignalBook(tmp_path, "h")
-    entry = book.observe("digits", 1, DRIFT, finding())
+    # Version 2 is being rolled out: the champion is still version 1.
+    entry = book.observe("digits", 2, DRIFT, finding())
     assert entry is not None
-    book.stale(entry.signal.id, "STALE")
+    clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+    requester = RetuneRequester(cast("Any", Retuning()), book, clock, lambda: None)
+    await requester.run_once()
+    clock.advance(signals.ASK_AGAIN_SECONDS - 1)
+    await requester.run_once()
+    assert asked == [entry.signal.id]
+    clock.advance(1)
+    await requester.run_once()
+    assert asked == [entry.signal.id] * 2
+    book.end_others("digits", 1)
     assert book.wanted(1e12) == []
-    assert next(iter(SignalBook(tmp_path, "h"))).request is Request.ENDED
 
 
 def test_signals_of_versions_that_are_gone_are_over(tmp_path: Path) -> None:
