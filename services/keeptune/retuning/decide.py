@@ -124,6 +124,13 @@ def _requested(retune: Retune, rules: Rules, now: datetime) -> Decision:
         return Do(Step.PREPARE_MODEL)
     if retune.trigger is Trigger.FIRST and retune.champion:
         return Become(RetuneState.CANCELLED, f"{retune.champion} serves already")
+    versions = {item.version for item in retune.evidence}
+    if versions and retune.champion and retune.champion not in versions:
+        # When it was asked for, the registry was away, or the champion was just changing.
+        return Become(
+            RetuneState.CANCELLED,
+            f"the evidence is about {', '.join(sorted(versions))}, but {retune.champion} serves",
+        )
     if wants_fresh(retune, rules) and retune.fresh is None:
         if retune.start_time is not None and now - retune.start_time > rules.fresh_max_wait:
             return Become(

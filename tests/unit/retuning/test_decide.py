@@ -20,7 +20,7 @@ from keeptune.retuning.decide import (
     World,
     decide,
 )
-from keeptune.retuning.model import Fresh, Retune, RetuneState, Trigger
+from keeptune.retuning.model import Evidence, Fresh, Retune, RetuneState, Trigger
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FRESH = Fresh(training_rows=300, recent_rows=100, body="{}")
@@ -50,6 +50,21 @@ def test_the_first_retune_gives_way_to_a_champion_that_serves_already() -> None:
     )
     assert isinstance(decision, Become)
     assert decision.state is RetuneState.CANCELLED
+
+
+@pytest.mark.parametrize("version", ["models/m/versions/2", "models/m/versions/3"])
+def test_evidence_about_what_no_longer_serves_changes_nothing(version: str) -> None:
+    asked = retune(
+        prepared=True,
+        champion="models/m/versions/3",
+        evidence=(Evidence("s1", "hosts/h", version, NOW, "moved", "{}"),),
+    )
+    decision = decide(asked, Rules(), World(), NOW)
+    if version == asked.champion:
+        assert decision == Do(Step.CREATE_STUDY)
+    else:
+        assert isinstance(decision, Become)
+        assert decision.state is RetuneState.CANCELLED
 
 
 def test_fresh_data_comes_before_the_study() -> None:
