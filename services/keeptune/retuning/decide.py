@@ -27,6 +27,7 @@ class Step(StrEnum):
     REGISTER_VERSION = "register-version"
     CREATE_ROLLOUT = "create-rollout"
     CANCEL_TRAINING = "cancel-training"
+    STOP_STUDY = "stop-study"
     ROLL_BACK = "roll-back"
 
 
@@ -158,6 +159,8 @@ def _training(retune: Retune, world: World) -> Decision:
             return Become(RetuneState.COMPRESSING, training.reason)
         case Progress.UNDER_WAY | Progress.LATE:
             return Wait(training.reason, training.next_step)
+        case _ if not retune.study_stopped:
+            return Do(Step.STOP_STUDY)
         case _:
             return Become(RetuneState.FAILED, training.reason, training.next_step)
 
@@ -216,4 +219,6 @@ def _cancel(retune: Retune, world: World) -> Decision:
             return Do(Step.ROLL_BACK)
     elif world.training is not None and world.training.progress in busy:
         return Do(Step.CANCEL_TRAINING)
+    elif not retune.study_stopped:
+        return Do(Step.STOP_STUDY)
     return Become(RetuneState.CANCELLED, reason)

@@ -120,6 +120,8 @@ class Retune:
     fresh_waived: bool = False
     fresh: Fresh | None = None
     study: str = ""
+    # Nobody works on it any more, and it says so.
+    study_stopped: bool = False
     training: str = ""
     evaluation: str = ""
     version: str = ""

@@ -6,6 +6,7 @@ resource names are derived from the retune, so a step taken twice does its work 
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -265,16 +266,24 @@ async def _cancel_training(made: Made, retune: Retune, peers: Peers) -> Retune:
             )
         )
     )
-    await calling(
-        peers.search.StopStudy(
-            search_pb2.StopStudyRequest(
-                request_id=made.request_id("stop-study"),
-                name=made.study,
-                reason=retune.cancel_requested,
+    return retune
+
+
+async def _stop_study(made: Made, retune: Retune, peers: Peers) -> Retune:
+    """It may have been made by a step whose outcome was never written down, or not at all."""
+    reason = "its retune was cancelled" if retune.cancel_requested else "its training failed"
+    with contextlib.suppress(NotFound):
+        await calling(
+            peers.search.StopStudy(
+                search_pb2.StopStudyRequest(
+                    # A retune may be cancelled between two tries.
+                    request_id=made.request_id(f"stop-study/{reason}"),
+                    name=made.study,
+                    reason=reason,
+                )
             )
         )
-    )
-    return retune
+    return replace(retune, study_stopped=True)
 
 
 async def _roll_back(made: Made, retune: Retune, peers: Peers) -> Retune:
@@ -312,5 +321,6 @@ _STEPS = {
     Step.REGISTER_VERSION: _register_version,
     Step.CREATE_ROLLOUT: _create_rollout,
     Step.CANCEL_TRAINING: _cancel_training,
+    Step.STOP_STUDY: _stop_study,
     Step.ROLL_BACK: _roll_back,
 }

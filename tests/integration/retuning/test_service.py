@@ -237,6 +237,14 @@ async def test_cancelling_stops_the_training(tmp_path: Path) -> None:
         assert any(call.startswith("StopStudy") for call in script.calls)
 
 
+async def test_a_failed_training_leaves_no_study_open(tmp_path: Path) -> None:
+    script = Script(training=training_pb2.TRAINING_STATE_FAILED)
+    async with running(tmp_path, script) as service:
+        await service.apply(policy())
+        assert (await service.newest_reaches("FAILED")).reason == "as scripted"
+        assert any(call.startswith("StopStudy") for call in script.calls)
+
+
 async def test_cancelling_during_the_bake_rolls_back(tmp_path: Path) -> None:
     script = Script(rollout=deployment_pb2.ROLLOUT_STATE_BAKING)
     async with running(tmp_path, script) as service:

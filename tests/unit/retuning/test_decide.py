@@ -101,7 +101,8 @@ def test_waiting_for_fresh_data_ends() -> None:
 )
 def test_a_training_is_followed(state: RetuneState, progress: Progress, expected: object) -> None:
     world = World(training=Seen(progress, "because"))
-    decision = decide(retune(state=state, training="trainings/r"), Rules(), world, NOW)
+    training = retune(state=state, training="trainings/r", study_stopped=True)
+    decision = decide(training, Rules(), world, NOW)
     if expected is Wait:
         assert decision == Wait("because")
     else:
@@ -157,9 +158,17 @@ def test_cancelling_undoes_what_is_under_way() -> None:
     busy = World(training=Seen(Progress.UNDER_WAY))
     assert decide(cancelled, Rules(), busy, NOW) == Do(Step.CANCEL_TRAINING)
     done = World(training=Seen(Progress.BROKEN))
-    assert decide(cancelled, Rules(), done, NOW) == Become(RetuneState.CANCELLED, "enough")
+    assert decide(cancelled, Rules(), done, NOW) == Do(Step.STOP_STUDY)
+    stopped = replace(cancelled, study_stopped=True)
+    assert decide(stopped, Rules(), done, NOW) == Become(RetuneState.CANCELLED, "enough")
     rolling = replace(cancelled, state=RetuneState.BAKING)
     assert decide(rolling, Rules(), World(rollout=Seen(Progress.LATE)), NOW) == Do(Step.ROLL_BACK)
+
+
+def test_no_study_is_left_to_a_training_that_failed() -> None:
+    searching = retune(state=RetuneState.SEARCHING, training="t")
+    failed = World(training=Seen(Progress.BROKEN, "out of memory"))
+    assert decide(searching, Rules(), failed, NOW) == Do(Step.STOP_STUDY)
 
 
 MADE = {
@@ -167,6 +176,7 @@ MADE = {
     Step.EXPORT_CAPTURES: {"fresh": FRESH},
     Step.CREATE_STUDY: {"study": "studies/r"},
     Step.CREATE_TRAINING: {"training": "trainings/r"},
+    Step.STOP_STUDY: {"study_stopped": True},
     Step.CREATE_EVALUATION: {"evaluation": "evaluations/r"},
     Step.REGISTER_VERSION: {"version": "models/m/versions/2"},
     Step.CREATE_ROLLOUT: {"rollout": "rollouts/r"},
