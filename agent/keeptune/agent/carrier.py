@@ -100,15 +100,15 @@ class Carrier:
             log.info("order.done", order=order.id, model=order.model)
             return _result(order, deployment_pb2.ORDER_STATE_DONE, "")
 
-    async def go_back(self, model: str, reason: str) -> bool:
+    async def go_back(self, model: str, bake: Bake, reason: str) -> bool:
         """Back from the version that bakes to the one before, by the host's own judgement.
 
-        False when there is no way back. The note that it leaves tells the control plane why.
+        False when there is no way back, or the bake that was judged is no longer under way. The
+        note that it leaves tells the control plane why.
         """
         async with self._locks[model]:
-            bake = self._store.record(model).bake
             actual = self.observe(model)
-            if bake is None or not bake.previous or actual.serving != bake.version:
+            if actual.bake != bake or not bake.previous or actual.serving != bake.version:
                 return False
             note = f"went back from version {bake.version}: {reason}"
             action = reconcile.RollBack(bake.version, bake.previous, note)
@@ -116,10 +116,16 @@ class Carrier:
             await self._take_steps(model, action, None)
             return True
 
-    async def end_bake(self, model: str) -> None:
-        """The version has held; its watch goes on without a way back of its own."""
+    async def end_bake(self, model: str, bake: Bake) -> None:
+        """The version has held; its watch goes on without a way back of its own.
+
+        Another bake, which an order began meanwhile, goes on.
+        """
         async with self._locks[model]:
-            self._store.put_record(model, replace(self._store.record(model), bake=None))
+            record = self._store.record(model)
+            if record.bake != bake:
+                return
+            self._store.put_record(model, replace(record, bake=None))
         self._changed(model)
 
     async def _carry_out(self, order: deployment_pb2.Order) -> None:

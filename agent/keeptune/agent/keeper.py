@@ -184,9 +184,9 @@ class Keeper:
         problem = self._probes[model].problem or self._watcher.watches[model].breach()
         if problem:
             if bake.previous:
-                await self._carrier.go_back(model, problem)
+                await self._carrier.go_back(model, bake, problem)
         elif self._clock.now().timestamp() >= bake.until:
-            await self._carrier.end_bake(model)
+            await self._carrier.end_bake(model, bake)
 
     async def _repair(self, model: str) -> None:
         """A version that once answered and does not any more is loaded anew, now and then."""
