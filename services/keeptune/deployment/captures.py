@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 from sqlalchemy import Connection
@@ -21,7 +22,7 @@ from keeptune.runtime import artifacts, names
 from keeptune.runtime.artifacts import ArtifactStore
 from keeptune.runtime.convert import from_timestamp, to_timestamp
 from keeptune.runtime.db import Database
-from keeptune.runtime.errors import FailedPrecondition, InvalidInput, NotFound
+from keeptune.runtime.errors import FailedPrecondition, InvalidInput, KeeptuneError, NotFound
 from keeptune.v1 import deployment_pb2, types_pb2
 
 log = structlog.get_logger()
@@ -79,19 +80,30 @@ class Captures:
             sha256=blob.sha256,
             size_bytes=blob.size_bytes,
         )
-        return await self.database.run(lambda c: self._keep(c, upload, header))
+        rows, forgotten = await self.database.run(lambda c: self._keep(c, upload, header))
+        if forgotten:
+            log.info("oldest captures forgotten", model=upload.model, uploads=len(forgotten))
+            await self._delete(forgotten)
+        return rows
 
     def _keep(
         self, connection: Connection, upload: Upload, header: deployment_pb2.CaptureHeader
-    ) -> int:
+    ) -> tuple[int, list[str]]:
         known = store.find(connection, upload.host, upload.request_id)
         if known is not None:
-            return _same(known, header).rows
+            return _same(known, header).rows, []
         store.add(connection, upload)
-        forgotten = store.trim(connection, upload.model, self.max_kept_bytes)
-        if forgotten:
-            log.info("oldest captures forgotten", model=upload.model, uploads=forgotten)
-        return upload.rows
+        return upload.rows, store.trim(connection, upload.model, self.max_kept_bytes)
+
+    async def _delete(self, forgotten: list[str]) -> None:
+        """Frees their room. What a kill leaves here is a blob that nobody knows, and no harm."""
+        for sha256 in forgotten:
+            if await self.database.read(partial(store.is_kept, sha256=sha256)):
+                continue
+            try:
+                await self.blobs.delete(sha256)
+            except KeeptuneError as error:
+                log.warning("forgotten captures not deleted", sha256=sha256, error=error.message)
 
     async def _signature(self, header: deployment_pb2.CaptureHeader) -> Signature:
         if names.parse_version(header.version, field="header.version")[0] != names.parse_model(
@@ -188,13 +200,20 @@ class Captures:
             if (signature.inputs, signature.task) != (current.inputs, current.task):
                 log.info("capture of another signature left out", version=upload.version)
                 continue
+            try:
+                content = self.blobs.get_bytes_sync(upload.sha256)
+            except NotFound:
+                log.warning("capture left out: forgotten meanwhile", upload=upload.request_id)
+                continue
             read = samples.read(
-                self.blobs.get_bytes_sync(upload.sha256),
+                content,
                 signature,
                 max_bytes=self.max_upload_bytes * _MAX_RATIO,
                 field=f"captures[{upload.request_id}]",
             )
             parts.append((upload.host, samples.labelled(samples.within(read, start, end))))
+        if not parts:
+            raise _too_few(uploads[-1].model, 0, 1, start)
         return samples.join(parts)
 
     async def _dataset(self, rows: Samples, name: str) -> types_pb2.Dataset:

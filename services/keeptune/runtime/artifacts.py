@@ -8,6 +8,7 @@ themselves. Whether a blob exists never decides correctness: putting it again is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import hashlib
 import os
@@ -114,6 +115,10 @@ class ArtifactStore:
     async def exists(self, sha256: str) -> bool:
         return await asyncio.to_thread(self.exists_sync, sha256)
 
+    async def delete(self, sha256: str) -> None:
+        """For the one who alone knows of the blob. Idempotent."""
+        await asyncio.to_thread(self.delete_sync, sha256)
+
     async def size(self, sha256: str) -> int:
         """In bytes."""
         return await asyncio.to_thread(self.size_sync, sha256)
@@ -181,6 +186,10 @@ class ArtifactStore:
     def exists_sync(self, sha256: str) -> bool:
         with self._translated(sha256):
             return bool(self._fs.exists(self._path(sha256)))
+
+    def delete_sync(self, sha256: str) -> None:
+        with contextlib.suppress(NotFound), self._translated(sha256):
+            self._fs.rm_file(self._path(sha256))
 
     def size_sync(self, sha256: str) -> int:
         with self._translated(sha256):

@@ -209,6 +209,14 @@ async def test_the_oldest_are_forgotten_beyond_the_cap(
         found = await export(plane, recent_fraction=0.0)
         kept = read_dataset(found.training, plane.artifacts).x[:, 0].tolist()
         assert kept == list(range(20, 50))
+        # The files of the others are gone too; an export that had read of them does without.
+        there = [
+            await plane.artifacts.exists(hashlib.sha256(batch(10 * number, 10)).hexdigest())
+            for number in range(5)
+        ]
+        assert there == [False, False, True, True, True]
+        await plane.artifacts.delete(hashlib.sha256(batch(20, 10)).hexdigest())
+        assert (await export(plane, recent_fraction=0.0)).training_rows == 20
 
 
 async def test_a_host_uploads_for_itself_alone(capturing: ControlPlane) -> None:

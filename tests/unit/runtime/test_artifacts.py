@@ -41,6 +41,15 @@ async def test_what_is_put_is_got(store: ArtifactStore, tmp_path: Path) -> None:
     assert os.listdir(fetched.parent) == ["m.onnx"]
 
 
+async def test_what_is_deleted_is_gone_and_may_be_put_again(store: ArtifactStore) -> None:
+    await store.put_bytes(DATA, media_type=TYPE)
+    for _ in range(2):
+        await store.delete(SHA)
+        assert not await store.exists(SHA)
+    await store.put_bytes(DATA, media_type=TYPE)
+    assert await store.get_bytes(SHA) == DATA
+
+
 async def test_a_file_is_put_as_its_content(store: ArtifactStore, tmp_path: Path) -> None:
     path = tmp_path / "weights.npz"
     path.write_bytes(DATA)

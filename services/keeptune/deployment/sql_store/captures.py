@@ -50,15 +50,15 @@ def add(connection: Connection, upload: Upload) -> None:
     )
 
 
-def trim(connection: Connection, model: str, max_bytes: int) -> int:
-    """Forgets the model's oldest uploads beyond `max_bytes`; how many."""
+def trim(connection: Connection, model: str, max_bytes: int) -> list[str]:
+    """Forgets the model's oldest uploads beyond `max_bytes`; their checksums."""
     total: int = connection.execute(
         select(func.coalesce(func.sum(captures.c.size_bytes), 0)).where(captures.c.model == model)
     ).scalar_one()
-    forgotten = 0
+    forgotten = []
     while total > max_bytes:
         oldest = connection.execute(
-            select(captures.c.host, captures.c.request_id, captures.c.size_bytes)
+            select(captures.c.host, captures.c.request_id, captures.c.size_bytes, captures.c.sha256)
             .where(captures.c.model == model)
             .order_by(captures.c.last_time)
             .limit(1)
@@ -69,8 +69,14 @@ def trim(connection: Connection, model: str, max_bytes: int) -> int:
             )
         )
         total -= oldest.size_bytes
-        forgotten += 1
+        forgotten.append(oldest.sha256)
     return forgotten
+
+
+def is_kept(connection: Connection, sha256: str) -> bool:
+    """Whether any upload has this content."""
+    query = select(captures.c.sha256).where(captures.c.sha256 == sha256).limit(1)
+    return connection.execute(query).first() is not None
 
 
 def between(
