@@ -172,6 +172,8 @@ class DeploymentServicer(deployment_pb2_grpc.DeploymentServiceServicer):
                 fix="leave it out; a canary wave with a bake watches the version on real traffic",
             )
         strategy = convert_fleet.strategy_from_proto(message.strategy, field="rollout.strategy")
+        if request.validate_only and not message.version:
+            return deployment_pb2.Rollout(strategy=convert_fleet.strategy_to_proto(strategy))
         model, _ = names.parse_version(message.version, field="rollout.version")
         version = await self._database.read(lambda c: registry.versions.find(c, message.version))
         if version is None:
@@ -193,9 +195,12 @@ class DeploymentServicer(deployment_pb2_grpc.DeploymentServiceServicer):
 
         def create(c: Connection) -> deployment_pb2.Rollout:
             record = registry.add_rollout(c, name, doc, dict(message.labels))
-            log.info("rollout created", rollout=name, version=doc.version)
+            if not request.validate_only:
+                log.info("rollout created", rollout=name, version=doc.version)
             return convert_fleet.rollout_to_proto(record)
 
+        if request.validate_only:
+            return await self._database.rehearse(create)
         return await self._once(request, deployment_pb2.Rollout, create)
 
     async def GetRollout(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from keeptune.evaluation import convert, rules
 from keeptune.evaluation.config import EvaluationSettings
-from keeptune.evaluation.model import Evaluation
+from keeptune.evaluation.model import Evaluation, Gate
 from keeptune.evaluation.onnx_model import OnnxModel, read_model
 from keeptune.runtime.artifacts import Artifact, ArtifactStore, from_proto
 from keeptune.runtime.datasets import check_dataset, dataset_name
@@ -30,6 +30,20 @@ class Admission:
         Raises InvalidInput naming every field that is wrong, NotFound for an artifact that is not
         in the store, NotImplementedYet for robustness checks.
         """
+        if not wanted.HasField("candidate"):
+            raise InvalidInput(
+                field="evaluation.candidate",
+                problem="is not set",
+                fix="name the ONNX artifact to judge, e.g. a training's model.onnx",
+            )
+        await self.check(wanted, data=False)
+        return await asyncio.to_thread(self._admit, wanted)
+
+    async def check(self, wanted: evaluation_pb2.Evaluation, *, data: bool = True) -> None:
+        """What can be told without a candidate: names, the gate, and unless `data` is off the data.
+
+        The gate is checked for the task of the signature, if that says one.
+        """
         if wanted.robustness:
             raise NotImplementedYet(
                 "robustness checks are not implemented yet: they need attacks and corruptions "
@@ -40,7 +54,11 @@ class Admission:
         found = list(_name_problems(wanted))
         if found:
             raise InvalidInput.many(found)
-        return await asyncio.to_thread(self._admit, wanted)
+        if not data:
+            return
+        if wanted.signature.task:
+            _check_gate(wanted, wanted.signature.task)
+        await asyncio.to_thread(self._check_data, wanted)
 
     def _admit(self, wanted: evaluation_pb2.Evaluation) -> Evaluation:
         candidate = self._model(
@@ -58,12 +76,8 @@ class Admission:
                     problem="has another task than the candidate",
                     fix="compare a classifier with a classifier",
                 )
-        gate = convert.gate_of(wanted.gate)
-        names = {dataset_name(d): list(d.slice_columns) for d in wanted.datasets}
-        found = list(rules.problems(gate, names, candidate.signature.task, "evaluation.gate"))
-        if found:
-            raise InvalidInput.many(found, reason="INVALID_GATE")
-        self._check_data(wanted, candidate)
+        gate = _check_gate(wanted, candidate.signature.task)
+        self._check_data(wanted, candidate.feature_names)
         return Evaluation(
             candidate=from_proto(wanted.candidate),
             champion=champion,
@@ -103,14 +117,23 @@ class Admission:
             ) from error
         return read_model(content, field=field, signature=signature, default=default)
 
-    def _check_data(self, wanted: evaluation_pb2.Evaluation, candidate: OnnxModel) -> None:
+    def _check_data(
+        self, wanted: evaluation_pb2.Evaluation, feature_names: tuple[str, ...] = ()
+    ) -> None:
         datasets = {f"evaluation.datasets[{i}]": d for i, d in enumerate(wanted.datasets)}
         if wanted.HasField("profile_dataset"):
             datasets["evaluation.profile_dataset"] = wanted.profile_dataset
         for field, dataset in datasets.items():
-            check_dataset(
-                dataset, self.artifacts, feature_names=candidate.feature_names, field=field
-            )
+            check_dataset(dataset, self.artifacts, feature_names=feature_names, field=field)
+
+
+def _check_gate(wanted: evaluation_pb2.Evaluation, task: int) -> Gate:
+    gate = convert.gate_of(wanted.gate)
+    names = {dataset_name(d): list(d.slice_columns) for d in wanted.datasets}
+    found = list(rules.problems(gate, names, task, "evaluation.gate"))
+    if found:
+        raise InvalidInput.many(found, reason="INVALID_GATE")
+    return gate
 
 
 def _name_problems(wanted: evaluation_pb2.Evaluation) -> Iterator[Violation]:

@@ -42,6 +42,9 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
         if earlier is not None:
             return earlier
         name = names.evaluation_name(request.evaluation_id or names.new_id("evaluation"))
+        if request.validate_only and not request.evaluation.HasField("candidate"):
+            await self._admission.check(request.evaluation)
+            return pb.Evaluation(name=name)
         admitted = replace(
             await self._admission.admit(request.evaluation), carried=logging.carried()
         )
@@ -57,6 +60,10 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
                 fn=lambda: evaluation_message(store.create(c, name, admitted, labels)),
             )
 
+        if request.validate_only:
+            return await self._database.rehearse(
+                lambda c: evaluation_message(store.create(c, name, admitted, labels))
+            )
         evaluation = await self._database.run(create)
         self._loop.wake()
         return evaluation

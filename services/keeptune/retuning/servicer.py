@@ -10,6 +10,7 @@ from google.protobuf import empty_pb2
 
 from keeptune.retuning import admission, convert, store
 from keeptune.retuning import spec as specs
+from keeptune.retuning.checks import Checks
 from keeptune.retuning.model import Policy, RetuneState, Trigger
 from keeptune.runtime import names
 from keeptune.runtime.calls import calling
@@ -21,8 +22,8 @@ from keeptune.runtime.errors import (
     NotFound,
 )
 from keeptune.runtime.events import Events
-from keeptune.runtime.ledger import mutate
-from keeptune.v1 import deployment_pb2, retuning_pb2, retuning_pb2_grpc, training_pb2
+from keeptune.runtime.ledger import answered, mutate
+from keeptune.v1 import deployment_pb2, retuning_pb2, retuning_pb2_grpc
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -61,6 +62,7 @@ class RetuningServicer(retuning_pb2_grpc.RetuningServiceServicer):
     def __init__(self, database: Database, peers: Peers, loop: Loop, clock: Clock) -> None:
         self._database = database
         self._peers = peers
+        self._checks = Checks(peers)
         self._loop = loop
         self._clock = clock
 
@@ -69,10 +71,24 @@ class RetuningServicer(retuning_pb2_grpc.RetuningServiceServicer):
     async def ApplyPolicy(
         self, request: retuning_pb2.ApplyPolicyRequest, context: ServicerContext
     ) -> retuning_pb2.Policy:
+        # A repeated request is answered as it was, even if its data has gone meanwhile.
+        earlier = await self._database.read(
+            lambda c: answered(
+                c,
+                request_id=request.request_id,
+                method="ApplyPolicy",
+                request=request,
+                response_type=retuning_pb2.Policy,
+            )
+        )
+        if earlier is not None:
+            return earlier
         name = names.policy_name(request.policy_id)
         wanted = specs.with_defaults(request.policy)
         wanted.name = name
-        await self._check(wanted)
+        known = await self._database.read(lambda c: store.policies.find(c, name))
+        if known is None or known.doc.spec != specs.dump_spec(wanted):
+            await self._checks.check(wanted)
         champion = await self._champion(wanted.model)
         if request.validate_only:
             return wanted
@@ -131,31 +147,6 @@ class RetuningServicer(retuning_pb2_grpc.RetuningServiceServicer):
         if not champion and store.open_retune(c, name) is None:
             store.start(c, record, Trigger.FIRST, self._clock.now(), retune_id=_retune_id(record))
         return store.policies.get(c, name)
-
-    async def _check(self, policy: retuning_pb2.Policy) -> None:
-        """Refuses what the training service would refuse later; lets it pass when it is away."""
-        try:
-            trainer = await calling(
-                self._peers.training.GetTrainer(
-                    training_pb2.GetTrainerRequest(name=policy.trainer), timeout=_CHECK_SECONDS
-                )
-            )
-        except NotFound as error:
-            raise InvalidInput(
-                field="policy.trainer",
-                problem=f"is {policy.trainer}, which is not installed",
-                fix=error.fix or "keeptune trainer list shows what is",
-            ) from None
-        except KeeptuneError as error:
-            if error.retryable:
-                return
-            raise
-        if policy.task and trainer.tasks and policy.task not in trainer.tasks:
-            raise InvalidInput(
-                field="policy.task",
-                problem=f"is not a task of {policy.trainer}",
-                fix=f"keeptune trainer show {policy.trainer} tells its tasks",
-            )
 
     async def _champion(self, model: str) -> str | None:
         """The version that should serve; "" = none, None = the registry cannot be asked now."""

@@ -8,7 +8,7 @@ from google.protobuf import json_format
 
 from keeptune.retuning.decide import Rules
 from keeptune.runtime.convert import from_duration
-from keeptune.v1 import evaluation_pb2, retuning_pb2, types_pb2
+from keeptune.v1 import evaluation_pb2, retuning_pb2, search_pb2, training_pb2, types_pb2
 
 # display_name of the held-out share of fresh data; gate rules may name it.
 RECENT = "recent"
@@ -49,6 +49,36 @@ def _default_rule(task: int) -> evaluation_pb2.GateRule:
     if task == int(types_pb2.TASK_REGRESSION):
         return evaluation_pb2.GateRule(metric="rmse", max_relative_regression=0.05)
     return evaluation_pb2.GateRule(metric="accuracy", max_regression=0.02)
+
+
+def study_of(policy: retuning_pb2.Policy, trainer: training_pb2.Trainer) -> search_pb2.Study:
+    """The study of a retune; what the policy leaves open is as the trainer recommends."""
+    search = policy.search
+    study = search_pb2.Study(
+        space=search.space if search.HasField("space") else trainer.recommended_space,
+        metrics=search.metrics or trainer.metrics[:1],
+        algorithm=search.algorithm,
+        budget=search.budget,
+        pruning=search.pruning,
+    )
+    if search.HasField("seed"):
+        study.seed = search.seed
+    return study
+
+
+def training_of(policy: retuning_pb2.Policy) -> training_pb2.Training:
+    """The training of a retune, on the policy's own data."""
+    return training_pb2.Training(
+        trainer=policy.trainer,
+        task=policy.task,
+        datasets=policy.data.training,
+        recipe=policy.training.recipe,
+        parallelism=policy.training.parallelism,
+        resources=policy.training.resources,
+        engine=policy.training.engine,
+        max_epochs=policy.training.max_epochs,
+        seed=policy.search.seed,
+    )
 
 
 def dump_spec(policy: retuning_pb2.Policy) -> str:

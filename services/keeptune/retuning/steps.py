@@ -15,7 +15,7 @@ from google.protobuf import field_mask_pb2, json_format
 from keeptune.retuning.decide import Step
 from keeptune.retuning.model import Fresh, Trigger
 from keeptune.retuning.peers import Made
-from keeptune.retuning.spec import RECENT, gate_for, parse_spec
+from keeptune.retuning.spec import RECENT, gate_for, parse_spec, study_of, training_of
 from keeptune.runtime.calls import calling
 from keeptune.runtime.convert import to_timestamp
 from keeptune.runtime.errors import AlreadyExists, FailedPrecondition, NotFound
@@ -124,18 +124,9 @@ async def _create_study(made: Made, retune: Retune, peers: Peers) -> Retune:
     trainer = await calling(
         peers.training.GetTrainer(training_pb2.GetTrainerRequest(name=spec.trainer))
     )
-    search = spec.search
-    study = search_pb2.Study(
-        display_name=f"{retune.model}, {retune.trigger.lower()} retune",
-        space=search.space if search.HasField("space") else trainer.recommended_space,
-        metrics=search.metrics or trainer.metrics[:1],
-        algorithm=search.algorithm,
-        budget=search.budget,
-        pruning=search.pruning,
-        labels={"retune": made.id, "model": retune.model.removeprefix("models/")},
-    )
-    if search.HasField("seed"):
-        study.seed = search.seed
+    study = study_of(spec, trainer)
+    study.display_name = f"{retune.model}, {retune.trigger.lower()} retune"
+    study.labels.update({"retune": made.id, "model": retune.model.removeprefix("models/")})
     await calling(
         peers.search.CreateStudy(
             search_pb2.CreateStudyRequest(
@@ -148,19 +139,9 @@ async def _create_study(made: Made, retune: Retune, peers: Peers) -> Retune:
 
 async def _create_training(made: Made, retune: Retune, peers: Peers) -> Retune:
     spec = parse_spec(retune.spec)
-    training = training_pb2.Training(
-        study=made.study,
-        trainer=spec.trainer,
-        task=spec.task,
-        datasets=spec.data.training,
-        recipe=spec.training.recipe,
-        parallelism=spec.training.parallelism,
-        resources=spec.training.resources,
-        engine=spec.training.engine,
-        max_epochs=spec.training.max_epochs,
-        seed=spec.search.seed,
-        labels={"retune": made.id},
-    )
+    training = training_of(spec)
+    training.study = made.study
+    training.labels["retune"] = made.id
     if retune.fresh is not None:
         training.datasets.append(_export(retune.fresh).training)
     await calling(

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Self, TypeVar
+from functools import partial
+from typing import Any, Self, TypeVar
 
 import structlog
 from sqlalchemy import Connection
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from keeptune.runtime import ledger
+from keeptune.runtime import events, ledger
 from keeptune.runtime.clock import Clock, SystemClock
 from keeptune.runtime.errors import InvalidInput, KeeptuneError
 from keeptune.runtime.migrations import migrate
@@ -83,6 +84,18 @@ class Database:
             return await self._engine.read(fn)
         return await self._engine.run(fn)
 
+    async def rehearse(self, fn: Callable[[Connection], T]) -> T:
+        """What `run` would give; all that `fn` did is undone."""
+
+        def undone(connection: Connection) -> T:
+            raise _RehearsedError(fn(connection))
+
+        try:
+            return await self.run(undone)
+        except _RehearsedError as rehearsed:
+            result: T = rehearsed.result
+            return result
+
     async def change_schema(self, fn: Callable[[Connection], T]) -> T:
         """Like `run`, for migrations: under a lock it takes first, `fn` sees what others did."""
         if isinstance(self._engine, PostgresEngine):
@@ -90,7 +103,10 @@ class Database:
         return await self._engine.run(fn)
 
     def start_housekeeping(self) -> None:
-        """Drops expired answers of the request ledger now and every hour, in small steps."""
+        """Drops what is kept for 7 days, now and every hour, in small steps.
+
+        Answers of the request ledger, and events that later ones have overtaken.
+        """
         if self._housekeeping is None:
             self._housekeeping = asyncio.create_task(self._keep_house(), name="housekeeping")
 
@@ -106,9 +122,20 @@ class Database:
             try:
                 while await self.run(ledger.expire):
                     pass
+                seen: int | None = 0
+                while seen is not None:
+                    seen = await self.run(partial(events.compact, after=seen))
             except KeeptuneError as error:
                 log.warning("housekeeping failed", error=str(error))
             await self.clock.sleep(_HOUSEKEEPING_SECONDS)
+
+
+class _RehearsedError(Exception):
+    """Takes a result out of a transaction that is undone."""
+
+    def __init__(self, result: Any) -> None:
+        super().__init__("a rehearsal is undone")
+        self.result = result
 
 
 def _parse(url: str) -> URL:

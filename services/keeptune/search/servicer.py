@@ -66,8 +66,12 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         def once(connection: Connection) -> search_pb2.Study:
             now = self._database.clock.now()
             record, progress = studies.create(connection, request.study_id, study, labels, now)
-            log.info("study created", study=record.name, algorithm=study.plan.algorithm)
+            if not request.validate_only:
+                log.info("study created", study=record.name, algorithm=study.plan.algorithm)
             return convert.study_to_proto(record, progress)
+
+        if request.validate_only:
+            return await self._database.rehearse(once)
 
         return await self._mutate("CreateStudy", request, search_pb2.Study, once)
 

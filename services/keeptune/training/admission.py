@@ -32,8 +32,11 @@ class Admission:
         self._engine = engine
         self._data = data
 
-    async def admit(self, training: Training) -> Training:
-        """The training with its data prepared. Raises what is wrong, naming the field."""
+    async def admit(self, training: Training, *, keep: bool = True) -> Training:
+        """The training with its data prepared, and kept unless it is only a check.
+
+        Raises what is wrong, naming the field.
+        """
         trainer = self._trainers.get(training.trainer, field="training.trainer")
         _check_task(training, trainer)
         _check_recipe(training, trainer)
@@ -50,7 +53,7 @@ class Admission:
                 problem=problem,
                 fix=f"{training.trainer} needs: {trainer.data_contract}",
             )
-        return replace(training, data_key=await self._data.keep(data))
+        return replace(training, data_key=await self._data.keep(data)) if keep else training
 
     async def _check_study(self, training: Training, trainer: Trainer) -> None:
         try:

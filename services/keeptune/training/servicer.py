@@ -80,7 +80,9 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
         if answer is not None:
             return answer
         training = replace(
-            await self._admission.admit(training_from_proto(request.training)),
+            await self._admission.admit(
+                training_from_proto(request.training), keep=not request.validate_only
+            ),
             carried=logging.carried(),
         )
         name = training_name(request.training_id or new_id())
@@ -96,9 +98,12 @@ class TrainingServicer(training_pb2_grpc.TrainingServiceServicer):
             )
 
         def create(c: Connection) -> Record[Training]:
-            log.info("training created", training=name, trainer=training.trainer)
+            if not request.validate_only:
+                log.info("training created", training=name, trainer=training.trainer)
             return trainings.create(c, name, training, state=training.state, labels=training.labels)
 
+        if request.validate_only:
+            return await self._database.rehearse(lambda c: training_to_proto(create(c)))
         created = await self._database.run(work)
         self._supervisor.wake()
         return created

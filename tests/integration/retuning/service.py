@@ -24,7 +24,13 @@ from keeptune.runtime.calls import calling
 from keeptune.runtime.channel import open_channel
 from keeptune.runtime.clock import SystemClock
 from keeptune.runtime.config import ServerSettings
-from keeptune.runtime.errors import FailedPrecondition, InvalidInput, NotFound, Unavailable
+from keeptune.runtime.errors import (
+    FailedPrecondition,
+    InvalidInput,
+    KeeptuneError,
+    NotFound,
+    Unavailable,
+)
 from keeptune.runtime.server import Context, Program, serve
 from keeptune.v1 import (
     deployment_pb2,
@@ -59,6 +65,8 @@ class Script:
     captures: int = 1000
     # Method names that fail with UNAVAILABLE, this many times each.
     outages: Counter[str] = field(default_factory=Counter)
+    # What methods refuse to do when they are only asked to check.
+    refusals: dict[str, KeeptuneError] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     made: dict[str, Any] = field(default_factory=dict)
     answered: dict[str, Any] = field(default_factory=dict)
@@ -72,6 +80,12 @@ class Script:
                 reason="REQUEST_ID_REUSED",
             )
 
+    def checked(self, method: str, wanted: Any) -> Any:
+        """What is asked for show only."""
+        if self.refusals.get(method):
+            raise self.refusals[method]
+        return wanted
+
     def asked(self, method: str, name: str) -> None:
         if self.outages[method]:
             self.outages[method] -= 1
@@ -84,6 +98,8 @@ class Search(search_pb2_grpc.SearchServiceServicer):
         self.script = script
 
     async def CreateStudy(self, request: Any, context: Any) -> Any:
+        if request.validate_only:
+            return self.script.checked("CreateStudy", request.study)
         self.script.asked("CreateStudy", request.study_id)
         self.script.made["study"] = request.study
         return search_pb2.Study(name=f"studies/{request.study_id}")
@@ -110,6 +126,8 @@ class Training(training_pb2_grpc.TrainingServiceServicer):
         )
 
     async def CreateTraining(self, request: Any, context: Any) -> Any:
+        if request.validate_only:
+            return self.script.checked("CreateTraining", request.training)
         self.script.asked("CreateTraining", request.training_id)
         self.script.made["training"] = request.training
         return training_pb2.Training(name=f"trainings/{request.training_id}")
@@ -134,6 +152,8 @@ class Evaluation(evaluation_pb2_grpc.EvaluationServiceServicer):
         self.script = script
 
     async def CreateEvaluation(self, request: Any, context: Any) -> Any:
+        if request.validate_only:
+            return self.script.checked("CreateEvaluation", request.evaluation)
         self.script.asked("CreateEvaluation", request.evaluation_id)
         if not all(dataset.WhichOneof("source") for dataset in request.evaluation.datasets):
             raise InvalidInput(field="evaluation.datasets", problem="has one without a source")
@@ -198,6 +218,8 @@ class Deployment(deployment_pb2_grpc.DeploymentServiceServicer):
         return export
 
     async def CreateRollout(self, request: Any, context: Any) -> Any:
+        if request.validate_only:
+            return self.script.checked("CreateRollout", request.rollout)
         if self.script.rollout_refusal:
             raise FailedPrecondition("not now", reason=self.script.rollout_refusal)
         self.script.asked("CreateRollout", request.rollout_id)

@@ -12,7 +12,15 @@ from google.protobuf.duration_pb2 import Duration
 
 from keeptune.runtime.calls import calling
 from keeptune.runtime.db import Database
-from keeptune.runtime.errors import FailedPrecondition, InvalidInput, NotFound, ResourceExhausted
+from keeptune.runtime.errors import (
+    FailedPrecondition,
+    InvalidInput,
+    NotFound,
+    NotImplementedYet,
+    ResourceExhausted,
+    Unavailable,
+    Violation,
+)
 from keeptune.v1 import (
     deployment_pb2,
     evaluation_pb2,
@@ -371,3 +379,62 @@ async def test_validate_only_changes_nothing(tmp_path: Path) -> None:
         assert checked.search.budget.max_trials == 20
         with pytest.raises(NotFound):
             await service.request(request_id="x")
+
+
+async def test_what_peers_would_refuse_is_refused_by_its_place_in_the_policy(
+    tmp_path: Path,
+) -> None:
+    script = Script(
+        refusals={
+            "CreateStudy": InvalidInput(
+                field="study.space.parameters[0].float_range.min", problem="is above max"
+            ),
+            "CreateTraining": InvalidInput.many(
+                [
+                    Violation("training.datasets[1].uri", "is missing", "give another"),
+                    Violation("training.fixed.parameters['x']", "is unknown"),
+                    Violation("training.recipe.augmentation", "is no use"),
+                ]
+            ),
+            "CreateEvaluation": InvalidInput(
+                field="evaluation.gate.rules[0].metric", problem="is 'acuracy'"
+            ),
+            "CreateRollout": NotImplementedYet("no shadow", field="rollout.strategy.shadow"),
+        }
+    )
+    async with running(tmp_path, script) as service:
+        with pytest.raises(InvalidInput) as caught:
+            await service.apply(policy())
+        assert [each.field for each in caught.value.violations] == [
+            "policy.search.space.parameters[0].float_range.min",
+            "policy.data.training[1].uri",
+            "policy.search.space['x']",
+            "policy.training.recipe.augmentation",
+            "policy.gate.rules[0].metric",
+        ]
+        assert caught.value.violations[1].fix == "give another"
+        shadow = script.refusals.pop("CreateRollout")
+        script.refusals = {"CreateRollout": shadow}
+        with pytest.raises(NotImplementedYet) as later:
+            await service.apply(policy())
+        assert later.value.field == "policy.rollout.shadow"
+        listed = await calling(service.stub.ListPolicies(retuning_pb2.ListPoliciesRequest()))
+        assert not listed.policies
+        assert await service.retunes() == []
+
+
+async def test_a_peer_that_is_away_does_not_hold_a_policy_up(tmp_path: Path) -> None:
+    script = Script(refusals={"CreateTraining": Unavailable("out"), "CreateStudy": Unavailable("")})
+    async with running(tmp_path, script) as service:
+        assert (await service.apply(policy())).last_retune
+
+
+async def test_a_policy_that_is_applied_again_is_taken_though_its_data_has_gone(
+    tmp_path: Path,
+) -> None:
+    async with running(tmp_path) as service:
+        first = await service.apply(policy(), request_id="once")
+        gone = InvalidInput(field="training.datasets[0].uri", problem="is missing")
+        service.script.refusals["CreateTraining"] = gone
+        assert await service.apply(policy(), request_id="once") == first
+        assert (await service.apply(policy())).name == first.name
