@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ from sqlalchemy import (
     and_,
     bindparam,
     cast,
+    delete,
+    exists,
     func,
     insert,
     literal_column,
@@ -39,7 +41,9 @@ from keeptune.runtime.tables import event_epoch, events
 if TYPE_CHECKING:
     from keeptune.runtime.db import Database
 
+KEPT = timedelta(days=7)
 _PAGE = 500
+_CHUNK = 1000
 _POLL_SECONDS = 1.0
 _SETTLE_SECONDS = 0.02
 
@@ -129,6 +133,38 @@ def latest_revision(connection: Connection) -> int:
     """The revision of the newest event; 0 when there is none."""
     newest = select(func.max(events.c.revision)).where(_readable(connection))
     return connection.execute(newest).scalar_one() or 0
+
+
+def compact(connection: Connection, after: int) -> int | None:
+    """Drops old states of records among the next 1000 events above `after`.
+
+    Those older than 7 days that a later event of their stream has overtaken: who watches from the
+    beginning still sees all there is as it is. Tells where to go on; None at the end.
+    """
+    before = micros.now(connection) - micros.of_duration(KEPT)
+    found = connection.execute(
+        select(events.c.revision, events.c.time)
+        .where(events.c.revision > after)
+        .order_by(events.c.revision)
+        .limit(_CHUNK)
+    ).all()
+    old = [row.revision for row in found if row.time < before]
+    if not old:
+        return None
+    later = events.alias()
+    overtaken = exists().where(
+        later.c.stream == events.c.stream, later.c.revision > events.c.revision
+    )
+    connection.execute(
+        delete(events).where(
+            events.c.revision > after,
+            events.c.revision <= old[-1],
+            events.c.time < before,
+            or_(events.c.kind.endswith(".created"), events.c.kind.endswith(".updated")),
+            overtaken,
+        )
+    )
+    return old[-1] if len(old) == _CHUNK else None
 
 
 class Events:

@@ -6,13 +6,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 from sqlalchemy import Connection, text, update
 
 from keeptune.runtime.db import Database, migrate
 from keeptune.runtime.errors import InvalidInput
-from keeptune.runtime.events import Event, Events, append_event, latest_revision
+from keeptune.runtime.events import Event, Events, append_event, compact, latest_revision
 from keeptune.runtime.records import Records
 from keeptune.runtime.tables import events
 
@@ -55,6 +56,38 @@ async def nothing_more(database: Database, stream: str, after: int) -> bool:
     except TimeoutError:
         return True
     return False
+
+
+async def test_old_states_that_were_overtaken_go_and_all_else_stays(database: Database) -> None:
+    for name in ("notes/a", "notes/b"):
+        await database.run(lambda c, name=name: NOTES.create(c, name, Note("0")))  # type: ignore[misc]
+    for number in range(1200):
+        await database.run(lambda c, n=str(number): NOTES.put(c, "notes/a", Note(n)))  # type: ignore[misc]
+    said = await add(database, "notes/a", b"said once")
+    week = 7 * 24 * 3600 * 1_000_000
+
+    def grow_old(c: Connection) -> None:
+        c.execute(update(events).values(time=events.c.time - week - 1))
+
+    await database.run(grow_old)
+    await database.run(lambda c: NOTES.put(c, "notes/a", Note("young")))
+    await database.run(lambda c: NOTES.put(c, "notes/a", Note("newest")))
+    seen: int | None = 0
+    rounds = 0
+    while seen is not None:
+        seen = await database.run(partial(compact, after=seen))
+        rounds += 1
+    assert rounds == 2
+    left = await take(database, 4)
+    assert left[1].revision == said
+    assert [(e.stream, e.kind) for e in left] == [
+        ("notes/b", "note.created"),
+        ("notes/a", "test"),
+        ("notes/a", "note.updated"),
+        ("notes/a", "note.updated"),
+    ]
+    assert NOTES.from_event(left[-1]).doc == Note("newest")
+    assert await nothing_more(database, "", left[-1].revision)
 
 
 async def test_what_was_missed_is_replayed_in_order(database: Database) -> None:
