@@ -13,6 +13,7 @@ from keeptune.retuning import spec as specs
 from keeptune.retuning.checks import Checks
 from keeptune.retuning.model import Policy, RetuneState, Trigger
 from keeptune.runtime import names
+from keeptune.runtime.auth import Role, current_caller
 from keeptune.runtime.calls import calling
 from keeptune.runtime.convert import to_duration
 from keeptune.runtime.errors import (
@@ -20,6 +21,7 @@ from keeptune.runtime.errors import (
     InvalidInput,
     KeeptuneError,
     NotFound,
+    PermissionDenied,
 )
 from keeptune.runtime.events import Events
 from keeptune.runtime.ledger import answered, mutate
@@ -216,6 +218,12 @@ class RetuningServicer(retuning_pb2_grpc.RetuningServiceServicer):
     async def RequestRetune(
         self, request: retuning_pb2.RequestRetuneRequest, context: ServicerContext
     ) -> retuning_pb2.RequestRetuneResponse:
+        if request.force and current_caller().role is Role.AGENT:
+            raise PermissionDenied(
+                "force is not for agents",
+                field="force",
+                fix="leave it out; a person may force a retune",
+            )
         policy = await self._database.read(lambda c: _target(c, request))
         champion = await self._champion(policy.doc.model)
 

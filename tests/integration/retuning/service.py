@@ -49,6 +49,7 @@ from keeptune.v1 import (
 ONNX = types_pb2.Artifact(sha256="a" * 64, size_bytes=10, media_type="application/onnx")
 PROFILE = types_pb2.Artifact(sha256="b" * 64, size_bytes=10, media_type="application/x-protobuf")
 TOKEN = "secret"
+AGENT_TOKEN = "an agent's"
 
 
 @dataclass
@@ -272,10 +273,11 @@ def peers(script: Script) -> Program:
 
 @dataclass
 class Service:
-    """The running service and its stub."""
+    """The running service and its stubs: a person's and an agent's."""
 
     stub: Any
     script: Script
+    agent: Any
 
     async def apply(self, policy: retuning_pb2.Policy, **more: Any) -> retuning_pb2.Policy:
         request = retuning_pb2.ApplyPolicyRequest(policy_id="p", policy=policy, **more)
@@ -314,7 +316,7 @@ async def served(program: Program) -> AsyncIterator[str]:
     """The program at an address of its own."""
     stop, address = asyncio.Event(), asyncio.get_running_loop().create_future()
     server = ServerSettings(listen="127.0.0.1:0", drain_seconds=0.2)
-    tokens = Tokens({TOKEN: Role.OPERATOR})
+    tokens = Tokens({TOKEN: Role.OPERATOR, AGENT_TOKEN: Role.AGENT})
     task = asyncio.create_task(
         serve([program], server, tokens=tokens, ready=address.set_result, stop=stop)
     )
@@ -347,8 +349,13 @@ async def running(folder: Path, script: Script | None = None) -> AsyncIterator[S
             channel,
             served(program) as address,
             open_channel(address, credentials=credentials) as own,
+            open_channel(address, credentials=ClientCredentials(AGENT_TOKEN)) as agents,
         ):
-            yield Service(retuning_pb2_grpc.RetuningServiceStub(own), script)
+            yield Service(
+                retuning_pb2_grpc.RetuningServiceStub(own),
+                script,
+                retuning_pb2_grpc.RetuningServiceStub(agents),
+            )
 
 
 def policy(**fresh: Any) -> retuning_pb2.Policy:

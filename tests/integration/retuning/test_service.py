@@ -17,6 +17,7 @@ from keeptune.runtime.errors import (
     InvalidInput,
     NotFound,
     NotImplementedYet,
+    PermissionDenied,
     ResourceExhausted,
     Unavailable,
     Violation,
@@ -166,6 +167,20 @@ async def test_a_cooldown_is_told_and_is_no_lasting_answer(tmp_path: Path) -> No
         while retuning_pb2.REQUEST_DECISION_STARTED not in decisions:
             decisions.add((await service.request(request_id="s1", evidence=[signal()])).decision)
         assert len(await service.retunes()) == 2
+
+
+async def test_agents_cannot_ignore_the_cooldown(tmp_path: Path) -> None:
+    async with running(tmp_path) as service:
+        await service.apply(policy())
+        await service.newest_reaches("SUCCEEDED")
+        request = retuning_pb2.RequestRetuneRequest(
+            model="models/m", evidence=[signal()], force=True
+        )
+        with pytest.raises(PermissionDenied):
+            await calling(service.agent.RequestRetune(request))
+        request.force = False
+        answer = await calling(service.agent.RequestRetune(request))
+        assert answer.decision == retuning_pb2.REQUEST_DECISION_STARTED
 
 
 async def test_stale_evidence_starts_nothing(tmp_path: Path) -> None:
