@@ -25,14 +25,14 @@ def write_policy(
         "data": {
             "training": [{"uri": str(training)}],
             "evaluation": [{"uri": str(evaluation), "display_name": "original"}],
-            "fresh": {"enabled": True, "min_rows": 600, "max_wait": "300s"},
+            "fresh": {"enabled": True, "min_rows": 800, "max_wait": "300s"},
         },
         "search": {
             "budget": {"max_trials": trials},
             "pruning": {"asha": {"min_steps": 4, "reduction_factor": 2}},
             "seed": seed,
         },
-        "training": {"parallelism": 2, "recipe": {"augmentation": True}},
+        "training": {"parallelism": 2, "max_epochs": 16, "recipe": {"augmentation": True}},
         "gate": {
             "rules": [
                 # Never much worse on the world it was first made for...
