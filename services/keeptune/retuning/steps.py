@@ -171,23 +171,29 @@ async def _create_evaluation(made: Made, retune: Retune, peers: Peers) -> Retune
         evaluation.datasets.append(recent)
         # What is served from now on looks like the recent window, not like the old world.
         evaluation.profile_dataset.CopyFrom(recent)
-    if retune.champion:
+    # Who serves now, not who served when the retune began: people may have gone back meanwhile.
+    model = await calling(
+        peers.deployment.GetModel(deployment_pb2.GetModelRequest(name=retune.model))
+    )
+    if model.champion:
         champion = await calling(
             peers.deployment.GetModelVersion(
-                deployment_pb2.GetModelVersionRequest(name=retune.champion)
+                deployment_pb2.GetModelVersionRequest(name=model.champion)
             )
         )
         evaluation.champion.CopyFrom(champion.onnx)
-    await calling(
-        peers.evaluation.CreateEvaluation(
-            evaluation_pb2.CreateEvaluationRequest(
-                request_id=made.request_id("evaluation"),
-                evaluation_id=made.id,
-                evaluation=evaluation,
+    # Made by an earlier try of this step, with the champion of that moment.
+    with contextlib.suppress(AlreadyExists):
+        await calling(
+            peers.evaluation.CreateEvaluation(
+                evaluation_pb2.CreateEvaluationRequest(
+                    request_id=made.request_id(f"evaluation/{model.champion}"),
+                    evaluation_id=made.id,
+                    evaluation=evaluation,
+                )
             )
         )
-    )
-    return replace(retune, evaluation=made.evaluation)
+    return replace(retune, evaluation=made.evaluation, champion=model.champion)
 
 
 async def _register_version(made: Made, retune: Retune, peers: Peers) -> Retune:

@@ -453,3 +453,16 @@ async def test_a_policy_that_is_applied_again_is_taken_though_its_data_has_gone(
         service.script.refusals["CreateTraining"] = gone
         assert await service.apply(policy(), request_id="once") == first
         assert (await service.apply(policy())).name == first.name
+
+
+async def test_the_candidate_is_judged_against_who_serves_by_then(tmp_path: Path) -> None:
+    script = Script(training=training_pb2.TRAINING_STATE_RUNNING)
+    async with running(tmp_path, script) as service:
+        await service.apply(policy())
+        name = (await service.newest_reaches("SEARCHING")).name
+        # Somebody rolls a version out, or back, by hand.
+        script.champion = "models/m/versions/3"
+        script.training = training_pb2.TRAINING_STATE_SUCCEEDED
+        retune = await service.reaches(name, "SUCCEEDED")
+        assert retune.champion == "models/m/versions/3"
+        assert script.made["evaluation"].HasField("champion")
