@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor as F
@@ -12,7 +13,16 @@ from tests.contract.protos import is_map, is_message
 
 NAN, INF = float("nan"), float("inf")
 _INT32, _INT64 = 2**31 - 1, 2**63 - 1
-_TEXTS = ("", "\0", "../../etc/passwd", "studies/../x", "ü" * 70, "x" * 5000, "' OR 1=1 --", "{{7}}")
+_TEXTS = (
+    "",
+    "\0",
+    "../../etc/passwd",
+    "studies/../x",
+    "ü" * 70,
+    "x" * 5000,
+    "' OR 1=1 --",
+    "{{7}}",
+)
 _VALUES: dict[int, tuple[Any, ...]] = {
     F.TYPE_STRING: _TEXTS,
     F.TYPE_DOUBLE: (NAN, INF, -INF, 0.0, -1.0, 1e308, 5e-324),
@@ -62,24 +72,29 @@ def _places(message: Message, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any
 _WELL_KNOWN = {"google.protobuf.Timestamp", "google.protobuf.Duration"}
 
 
-class _Entry(str):
+@dataclass(frozen=True)
+class _Entry:
     """A key that a map gets."""
 
-
-class _Time(tuple[int, int]):
-    """Seconds and nanoseconds."""
-
-    def __new__(cls, seconds: int, nanos: int) -> _Time:
-        return super().__new__(cls, (seconds, nanos))
+    key: str
 
 
+@dataclass(frozen=True)
+class _Time:
+    seconds: int
+    nanos: int
+
+
+@dataclass(frozen=True)
 class _Set:
     """An empty message."""
 
 
+@dataclass(frozen=True)
 class _Added:
-    def __init__(self, value: Any = None) -> None:
-        self.value = value
+    """One more item; None = an empty message."""
+
+    value: Any = None
 
 
 def _put(message: Any, path: tuple[Any, ...], value: Any) -> None:
@@ -88,15 +103,15 @@ def _put(message: Any, path: tuple[Any, ...], value: Any) -> None:
     name = path[-1]
     if isinstance(value, _Time):
         time = getattr(message, name)
-        time.seconds, time.nanos = value
+        time.seconds, time.nanos = value.seconds, value.nanos
     elif isinstance(value, _Entry):
         entries = getattr(message, name)
         (kind,) = (each for each in message.DESCRIPTOR.fields if each.name == name)
         of = kind.message_type.fields_by_name["value"]
         if is_message(of):
-            entries[str(value)].SetInParent()
+            entries[value.key].SetInParent()
         else:
-            entries[str(value)] = "x" if of.type == F.TYPE_STRING else NAN
+            entries[value.key] = "x" if of.type == F.TYPE_STRING else NAN
     elif isinstance(value, _Set):
         getattr(message, name).SetInParent()
     elif isinstance(value, _Added):
@@ -110,7 +125,5 @@ def _put(message: Any, path: tuple[Any, ...], value: Any) -> None:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, _Added):
-        value = value.value
-    text = type(value).__name__ if isinstance(value, _Set) else repr(value)
+    text = repr(value)
     return text if len(text) < 30 else text[:27] + "..."

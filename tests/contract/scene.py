@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from google.protobuf.duration_pb2 import Duration
 
 from keeptune.runtime.calls import calling
 from keeptune.v1 import (
@@ -86,15 +87,15 @@ class Scene:
         )
         return await self.call("DeploymentService.CreateRollout", create)
 
-    async def capture(self, rows: int = 4, **wrong: Any) -> Any:
+    async def capture(self, size: int = 4, **wrong: Any) -> Any:
         """The answer to an upload of labelled samples of the world's first version."""
-        content = captured(rows)
+        content = captured(size)
         header = deployment_pb2.CaptureHeader(
             request_id=self.id,
             host=f"hosts/{self.id}",
             model=self.world.retune.model,
             version=self.world.retune.version,
-            rows=rows,
+            rows=size,
             sha256=sha256_of(content),
         )
         for name, value in wrong.items():
@@ -141,6 +142,8 @@ def small_study(**more: Any) -> search_pb2.Study:
         metrics=[search_pb2.Metric(name="loss", goal=types_pb2.GOAL_MINIMIZE)],
         algorithm=search_pb2.Algorithm(name="random"),
         budget=search_pb2.Budget(max_trials=10),
+        # Longer than all the tests take.
+        lease_duration=Duration(seconds=3600),
         seed=1,
     )
     wanted.MergeFrom(search_pb2.Study(**more))

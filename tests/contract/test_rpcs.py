@@ -13,7 +13,7 @@ from keeptune.runtime.errors import KeeptuneError, NotFound, NotImplementedYet, 
 from tests.contract.product import Client, Product
 from tests.contract.protos import RPCS, is_read, new
 from tests.contract.reads import READS, answer
-from tests.contract.world import World, snapshot
+from tests.contract.world import World, at_rest, snapshot
 
 # What comes later, and a word of what to use meanwhile.
 LATER = {
@@ -24,6 +24,7 @@ LATER = {
 
 @pytest.mark.parametrize("rpc", RPCS)
 async def test_an_empty_request_gets_an_answer(client: Client, world: World, rpc: str) -> None:
+    await at_rest(client)
     before = await snapshot(client)
     refusal: KeeptuneError | None = None
     try:

@@ -124,6 +124,21 @@ async def until(client: Client, name: str, state: int) -> retuning_pb2.Retune:
             await asyncio.sleep(0.1)
 
 
+async def at_rest(client: Client) -> None:
+    """Returns once nothing changes by itself any more."""
+    busy = " OR ".join(
+        f"state = {state}"
+        for state in ("PENDING", "RUNNING", "EXPORTING", "SEARCHING", "COMPRESSING", "EVALUATING")
+    )
+    async with asyncio.timeout(SECONDS):
+        for rpc, request, field in _LISTS:
+            if rpc.startswith(("SearchService", "DeploymentService")):
+                continue
+            asked = type(request)(filter=busy, page_size=1)
+            while getattr(await calling(client.method(rpc)(asked)), field):
+                await asyncio.sleep(0.1)
+
+
 async def snapshot(client: Client) -> dict[str, str]:
     """The etag of everything that there is, by name: equal when nothing has changed."""
     found: dict[str, str] = {}

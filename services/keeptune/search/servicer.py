@@ -31,6 +31,7 @@ from keeptune.search import (
 )
 from keeptune.search.hot import HotStudies
 from keeptune.search.optimizers import registry
+from keeptune.search.optimizers.base import Algorithm
 from keeptune.search.protocol import WorkerProtocol
 from keeptune.search.unit_of_work import TRIAL_CHANGED, TRIAL_MEASURED, UnitOfWork
 from keeptune.v1 import search_pb2, search_pb2_grpc
@@ -52,6 +53,8 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         self._executor = executor
         self._rng = rng
         self._protocol = WorkerProtocol(database, hot)
+        self._algorithms: tuple[Algorithm, ...] = ()
+        self._finding = asyncio.Lock()
 
     async def CreateStudy(
         self, request: search_pb2.CreateStudyRequest, context: ServicerContext
@@ -281,9 +284,12 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
     async def ListAlgorithms(
         self, request: search_pb2.ListAlgorithmsRequest, context: ServicerContext
     ) -> search_pb2.ListAlgorithmsResponse:
-        algorithms = await asyncio.get_running_loop().run_in_executor(
-            self._executor, lambda: list(registry.algorithms())
-        )
+        async with self._finding:  # what is installed does not change, and takes seconds to find
+            if not self._algorithms:
+                self._algorithms = await asyncio.get_running_loop().run_in_executor(
+                    self._executor, lambda: tuple(registry.algorithms())
+                )
+        algorithms = self._algorithms
         page, token = window(
             range(len(algorithms)),
             size=request.page_size,

@@ -131,7 +131,11 @@ def _unknown_parameters(study: search_pb2.Study, trainer: Trainer) -> Iterator[V
                 "use parameters of " + ", ".join(known),
             )
         elif problem := _unusable(spec, known[spec.name]):
-            yield Violation("training.study", f"searches {spec.name!r}, whose value {problem}")
+            yield Violation(
+                "training.study",
+                f"searches {spec.name!r}, whose value {problem}",
+                known[spec.name].wanted,
+            )
 
 
 def _unusable(spec: types_pb2.ParameterSpec, parameter: Parameter) -> str:

@@ -22,6 +22,10 @@ class FloatParameter:
     lowest: float = -math.inf
     highest: float = math.inf
 
+    @property
+    def wanted(self) -> str:
+        return f"give a number, e.g. {self.default:g}{_within(self.lowest, self.highest)}"
+
     def problem(self, value: Scalar) -> str:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return f"is {value!r}, not a number"
@@ -43,6 +47,10 @@ class IntParameter:
     lowest: int = 1
     highest: int = 1_000_000
 
+    @property
+    def wanted(self) -> str:
+        return f"give a whole number, e.g. {self.default}{_within(self.lowest, self.highest)}"
+
     def problem(self, value: Scalar) -> str:
         if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
             return f"is {value!r}, not a whole number"
@@ -59,6 +67,10 @@ class ChoiceParameter:
     name: str
     values: tuple[Scalar, ...]
     default: Scalar
+
+    @property
+    def wanted(self) -> str:
+        return f"give one of {', '.join(map(repr, self.values))}"
 
     def problem(self, value: Scalar) -> str:
         if value in self.values and isinstance(value, bool) == isinstance(self.default, bool):
@@ -84,7 +96,7 @@ def complete(
     ]
     for name, value in given.items():
         if name in known and (problem := known[name].problem(value)):
-            violations.append(Violation(f"{field}[{name!r}]", problem))
+            violations.append(Violation(f"{field}[{name!r}]", problem, known[name].wanted))
     if violations:
         raise InvalidInput.many(violations)
     return {
@@ -95,6 +107,12 @@ def complete(
 
 def _names(parameters: Sequence[Parameter]) -> str:
     return "use some of " + ", ".join(parameter.name for parameter in parameters)
+
+
+def _within(lowest: float, highest: float) -> str:
+    if math.isinf(lowest) and math.isinf(highest):
+        return ""
+    return f", from {lowest:g} to {highest:g}"
 
 
 def _outside(value: float, lowest: float, highest: float) -> str:
