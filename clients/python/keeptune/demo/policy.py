@@ -29,7 +29,7 @@ def write_policy(
         },
         "search": {
             "budget": {"max_trials": trials},
-            "pruning": {"asha": {"min_steps": 4, "reduction_factor": 2}},
+            "pruning": {"asha": {"min_steps": 8, "reduction_factor": 2}},
             "seed": seed,
         },
         "training": {"parallelism": 2, "max_epochs": 16, "recipe": {"augmentation": True}},

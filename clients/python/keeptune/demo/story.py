@@ -35,7 +35,7 @@ class Script:
     seed: int = 0
     rate: float = 50.0
     calm_requests: int = 3000
-    trials: int = 12
+    trials: int = 24
     sampling_rate: float = 0.5
     camera: Camera = KNOCKED
     act_seconds: float = 240.0
