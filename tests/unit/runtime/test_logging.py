@@ -65,3 +65,20 @@ def test_people_get_no_json(stream: io.StringIO) -> None:
     structlog.get_logger().info("hello", count=3)
     assert "hello" in stream.getvalue()
     assert not stream.getvalue().startswith("{")
+
+
+class Full(io.StringIO):
+    """As a file on a full disk."""
+
+    def write(self, text: str) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def test_what_cannot_be_told_stops_nothing(stream: io.StringIO) -> None:
+    logging.configure(stream=Full())
+    log = structlog.get_logger()
+    log.info("hello")
+    log.error("trouble", number=1)
+    logging.configure(stream=stream)
+    log.error("room again")
+    assert [line["event"] for line in lines(stream)] == ["room again"]

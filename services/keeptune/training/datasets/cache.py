@@ -50,10 +50,9 @@ class DatasetCache:
             # Its time tells `prune` that it is wanted again.
             os.utime(self.path(key))
             return key
-        self._root.mkdir(parents=True, exist_ok=True)
         temporary = self._root / f".{key}.{secrets.token_hex(4)}"
-        temporary.mkdir()
         try:
+            temporary.mkdir(parents=True)
             _write(data, temporary)
             temporary.rename(self.path(key))
         except OSError as error:
