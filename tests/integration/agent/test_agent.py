@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import random
 import signal
@@ -20,6 +21,7 @@ from onnx import TensorProto, helper
 
 from keeptune.agent.triton import TritonClient
 from keeptune.agent.updates import ModelUpdater
+from keeptune.runtime import logging
 from keeptune.runtime.calls import calling
 from keeptune.runtime.errors import FailedPrecondition, InvalidInput, KeeptuneError, NotFound
 from keeptune.v1 import agent_pb2, deployment_pb2, monitoring_pb2, retuning_pb2
@@ -83,7 +85,8 @@ async def test_a_version_is_deployed_watched_and_its_drift_heard(
     host = start()
     await plane.create_model("seen", WATCHED)
     version = await plane.create_version("seen", made.onnx, made.profile)
-    await plane.roll_out(version, "r1")
+    with logging.bound(request_id="r1/rollout", retune="retunes/r1"):
+        await plane.roll_out(version, "r1")
     rollout = await plane.rollout_ends("r1")
     assert rollout.state == deployment_pb2.ROLLOUT_STATE_SUCCEEDED, rollout.reason
     status = await host.until(lambda s: s.models[0].healthy and s.models[0].statistics.version)
@@ -132,6 +135,11 @@ async def test_a_version_is_deployed_watched_and_its_drift_heard(
     found = await plane.stub.GetHost(deployment_pb2.GetHostRequest(name="hosts/h1"))
     assert evidence.id in [one.id for one in found.recent_signals]
     assert (await host.status()).info.agent_rss_bytes < 120e6
+
+    # What a rollout orders belongs, on the host too, to the retune that asked for it.
+    done = [json.loads(line) for line in host.log.splitlines() if '"order.done"' in line]
+    ids = {(line.get("request_id"), line.get("retune")) for line in done}
+    assert ("r1/rollout", "retunes/r1") in ids
 
     watched = host.data_dir / "credentials"
     assert watched.stat().st_mode & 0o077 == 0
@@ -205,10 +213,21 @@ async def test_a_bad_version_goes_back_without_the_control_plane(
 
 def fails_on_light(weights: np.ndarray) -> bytes:
     """A classifier whose Gather runs out of its table when a pixel of the picture is bright."""
+    return fails_far_from(0.0, weights)
+
+
+def fails_in_the_dark() -> bytes:
+    """One whose Gather does so for a picture without any light."""
+    return fails_far_from(1.0, np.zeros((64, 10), np.float32))
+
+
+def fails_far_from(brightness: float, weights: np.ndarray) -> bytes:
     nodes = [
         helper.make_node("Flatten", ["image"], ["flat"]),
         helper.make_node("ReduceMax", ["flat"], ["brightest"], keepdims=0),
-        helper.make_node("Mul", ["brightest", "nine"], ["scaled"]),
+        helper.make_node("Sub", ["brightest", "fine"], ["away"]),
+        helper.make_node("Abs", ["away"], ["distance"]),
+        helper.make_node("Mul", ["distance", "nine"], ["scaled"]),
         helper.make_node("Cast", ["scaled"], ["index"], to=TensorProto.INT64),
         helper.make_node("Gather", ["table", "index"], ["found"]),
         helper.make_node("Gemm", ["flat", "weights"], ["logits"]),
@@ -221,6 +240,7 @@ def fails_on_light(weights: np.ndarray) -> bytes:
         outputs={"probabilities": [10]},
         initializers={
             "weights": weights,
+            "fine": np.array(brightness, np.float32),
             "nine": np.array(9.0, np.float32),
             "table": np.zeros(2, np.float32),
         },
@@ -248,6 +268,56 @@ async def test_a_version_that_answers_unsoundly_never_serves(
     assert "not finite" in rollout.reason
     answer = await client.infer("picky", {"features": np.array([[-1.0, 0.0]], np.float32)})
     assert answer["probabilities"][0, 0] > 0.9
+
+
+async def test_outcomes_told_again_are_answered_as_before(
+    plane: Plane, start: Start, client: TritonClient
+) -> None:
+    made = digits()
+    host = start()
+    await plane.create_model("told", WATCHED)
+    version = await plane.create_version("told", made.onnx, made.profile)
+    await plane.roll_out(version, "told")
+    assert (await plane.rollout_ends("told")).state == deployment_pb2.ROLLOUT_STATE_SUCCEEDED
+    await asyncio.sleep(0.5)
+    await client.infer("told", {"image": made.pool[:1]}, request_id="told-1")
+    request = agent_pb2.RecordOutcomesRequest(
+        request_id="once",
+        model="models/told",
+        outcomes=[agent_pb2.Outcome(request_id="told-1", label=str(made.labels[0]))],
+    )
+    first = await host.call("RecordOutcomes", request)
+    assert first.joined + first.unmatched == 1
+    assert await host.call("RecordOutcomes", request) == first
+    request.outcomes[0].label = "another"
+    with pytest.raises(InvalidInput, match="used for another request"):
+        await host.call("RecordOutcomes", request)
+    request.request_id = "twice"
+    assert (await host.call("RecordOutcomes", request)).joined == 0
+
+
+async def test_a_version_that_triton_refuses_to_load_changes_nothing(
+    plane: Plane, start: Start, client: TritonClient
+) -> None:
+    made = digits()
+    host = start()
+    await plane.create_model("stubborn", WATCHED)
+    good = await plane.create_version("stubborn", made.onnx, made.profile)
+    await plane.roll_out(good, "s-good")
+    assert (await plane.rollout_ends("s-good")).state == deployment_pb2.ROLLOUT_STATE_SUCCEEDED
+    # Sound to the registry, which runs nothing; a model of ours is run on zeros as it is loaded.
+    bad = await plane.create_version("stubborn", fails_in_the_dark())
+    await plane.roll_out(bad, "s-bad")
+    rollout = await plane.rollout_ends("s-bad")
+    assert rollout.state == deployment_pb2.ROLLOUT_STATE_ROLLED_BACK
+    assert "Gather" in rollout.reason
+    assert rollout.next_step
+    served = await serving(host, "stubborn")
+    assert (served.serving, served.standby, served.staged) == (good, "", "")
+    ready = [(e.model, e.version) for e in await client.index() if e.ready]
+    assert [each for each in ready if each[0].startswith("stubborn")] == [("stubborn", 1)]
+    answer = await client.infer("stubborn", {"image": made.pool[:1]})
+    assert np.isfinite(answer["probabilities"]).all()
 
 
 async def test_a_killed_triton_or_model_process_is_no_verdict_on_a_version(
