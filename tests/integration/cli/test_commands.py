@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from keeptune.client import Client
 from tests.fixtures.served import Served
 from tests.integration.cli.conftest import Keeptune
@@ -22,14 +24,22 @@ budget: {{max_trials: 4}}
 POLICY = """
 name: {name}
 model: models/{name}
-trainer: trainers/image
+trainer: trainers/tabular
 task: classification
 data:
-  training: [{{uri: missing.npz}}]
-  evaluation: [{{uri: missing.npz}}]
-search: {{budget: {{max_trials: 2}}}}
-gate: {{rules: [{{metric: accuracy, min: 0.5}}]}}
+  training: [{{uri: rows.npz}}]
+  evaluation: [{{uri: rows.npz}}]
+search: {{budget: {{max_trials: 1}}}}
+training: {{max_epochs: 1, parallelism: 1}}
+gate: {{rules: [{{metric: size_bytes, max: 1}}]}}
 """
+
+
+def write_policy(folder: Path, name: str) -> None:
+    """A policy that can be carried out, with a gate that no model passes."""
+    x = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+    np.savez(folder / "rows.npz", x=x, y=np.where(x[:, 0] > 0, "right", "left"))
+    (folder / "policy.yaml").write_text(POLICY.format(name=name))
 
 
 def work_on(control_plane: Served, name: str) -> None:
@@ -96,22 +106,30 @@ def test_what_the_server_refuses_is_told_with_its_field(keeptune: Keeptune, tmp_
     assert error["violations"][0]["fix"]
 
 
-def test_a_policy_whose_data_is_missing_ends_badly_and_says_why(
+def test_a_policy_whose_data_is_missing_is_refused(keeptune: Keeptune, tmp_path: Path) -> None:
+    (tmp_path / "policy.yaml").write_text(POLICY.format(name="refused"))
+    refused = keeptune("policy", "apply", "-f", "policy.yaml", "--json", status=2)
+    fields = {each["field"] for each in refused.error["violations"]}
+    assert "policy.data.training[0].uri" in fields
+    assert all(p["name"] != "policies/refused" for p in keeptune("policy", "list", "--json").data)
+
+
+def test_a_policy_whose_gate_is_never_passed_ends_badly_and_says_why(
     keeptune: Keeptune, tmp_path: Path
 ) -> None:
-    (tmp_path / "policy.yaml").write_text(POLICY.format(name="doomed"))
+    write_policy(tmp_path, "doomed")
     dry = keeptune("policy", "apply", "-f", "policy.yaml", "--dry-run", "--json")
-    assert dry.data["data"]["training"][0]["uri"] == str(tmp_path / "missing.npz")
+    assert dry.data["data"]["training"][0]["uri"] == str(tmp_path / "rows.npz")
     assert keeptune("policy", "list", "--json").data == []
 
     done = keeptune("policy", "apply", "-f", "policy.yaml", "--wait", status=1)
     assert done.out == "policies/doomed\n"
-    assert "FAILED" in done.err and "missing.npz" in done.err
+    assert "REJECTED" in done.err and "size_bytes" in done.err
     (retune,) = keeptune("retune", "list", "--json").data
-    assert retune["state"] == "RETUNE_STATE_FAILED" and retune["policy"] == "policies/doomed"
+    assert retune["state"] == "RETUNE_STATE_REJECTED" and retune["policy"] == "policies/doomed"
     name = retune["name"]
     assert "trigger: FIRST" in keeptune("retune", "show", name).out
-    assert "FAILED" in keeptune("retune", "watch", name, status=1).out
+    assert "REJECTED" in keeptune("retune", "watch", name, status=1).out
     assert keeptune("retune", "cancel", name, "--json", status=6).error["fix"]
 
     asked = keeptune("retune", "request", "doomed", "--json", status=6)
@@ -220,7 +238,7 @@ def test_a_reader_that_has_enough(control_plane: Served) -> None:
 
 
 def test_as_the_demo_calls_it(control_plane: Served, tmp_path: Path) -> None:
-    (tmp_path / "policy.yaml").write_text(POLICY.format(name="checked"))
+    write_policy(tmp_path, "checked")
     done = subprocess.run(
         [
             *(sys.executable, "-m", "keeptune.cli.main"),
