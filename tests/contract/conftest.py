@@ -1,27 +1,18 @@
-"""One product for all contract tests: started once, with one pass of its loop behind it."""
+"""One product for all contract tests: started once, with one pass of its loop behind it.
+
+Modules that use it carry `product.ONE_PRODUCT`, so that one process of the test run has them all.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.contract.product import Client, Product, running_agent, running_plane
 from tests.contract.scene import Scene
-from tests.contract.world import SECONDS, World, build_world
-
-_HERE = Path(__file__).parent
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All in one process of the test run, which then starts one product."""
-    for item in items:
-        if item.path.is_relative_to(_HERE):
-            item.add_marker(pytest.mark.xdist_group("contract"))
-            # The first one waits for the loop to go round.
-            item.add_marker(pytest.mark.timeout(SECONDS + 60))
+from tests.contract.world import World, build_world
 
 
 @pytest.fixture(scope="session")

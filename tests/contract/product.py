@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc.aio
+import pytest
 import yaml
 
 from keeptune.runtime.artifacts import ArtifactStore, to_proto
@@ -31,6 +32,8 @@ from keeptune.v1 import (
 from tests.fixtures.served import Served, free_port, serve
 
 HOST = "h1"
+# The first test waits for the loop to go round.
+ONE_PRODUCT = (pytest.mark.xdist_group("contract"), pytest.mark.timeout(300))
 
 _STUBS = {
     "SearchService": search_pb2_grpc.SearchServiceStub,

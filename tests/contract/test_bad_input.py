@@ -30,8 +30,11 @@ from keeptune.v1 import (
     training_pb2,
     types_pb2,
 )
+from tests.contract.product import ONE_PRODUCT
 from tests.contract.scene import Scene, captured, known_trial, loss, small_study
 from tests.contract.world import at_rest, snapshot
+
+pytestmark = list(ONE_PRODUCT)
 
 NAN, INF = float("nan"), float("inf")
 Spec, Float, Int = types_pb2.ParameterSpec, types_pb2.FloatRange, types_pb2.IntRange

@@ -27,10 +27,13 @@ from keeptune.v1 import (
     types_pb2,
 )
 from tests.contract.hostile import variants
+from tests.contract.product import ONE_PRODUCT
 from tests.contract.protos import RPCS
 from tests.contract.reads import READS, answer
 from tests.contract.scene import Scene, known_trial, loss, small_study
 from tests.contract.test_mutations import WAYS
+
+pytestmark = list(ONE_PRODUCT)
 
 NOTHING = types_pb2.Dataset(uri="/no/such.npz", display_name="d", slice_columns=["s"])
 DEFECTS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DEADLINE_EXCEEDED)

@@ -9,10 +9,12 @@ import pytest
 from keeptune.runtime.calls import calling
 from keeptune.runtime.errors import InvalidInput
 from keeptune.v1 import search_pb2, types_pb2
-from tests.contract.product import Client
+from tests.contract.product import ONE_PRODUCT, Client
 from tests.contract.reads import READS
 from tests.contract.test_rules import CATALOGS, LISTS
 from tests.contract.world import World
+
+pytestmark = list(ONE_PRODUCT)
 
 
 def items_of(page: Any) -> list[Any]:

@@ -17,9 +17,12 @@ from keeptune.v1 import (
     search_pb2,
     training_pb2,
 )
+from tests.contract.product import ONE_PRODUCT
 from tests.contract.scene import Scene, known_trial, loss, small_study
 from tests.contract.test_rules import MUTATIONS
 from tests.contract.world import snapshot
+
+pytestmark = list(ONE_PRODUCT)
 
 # A right request, and a change that makes it another one.
 Pair = tuple[Any, dict[str, Any]]

@@ -29,9 +29,11 @@ from keeptune.v1 import (
     training_pb2_grpc,
     types_pb2,
 )
-from tests.contract.product import Product
+from tests.contract.product import ONE_PRODUCT, Product
 from tests.contract.world import World
 from tests.fixtures.served import Served, free_port, serve
+
+pytestmark = list(ONE_PRODUCT)
 
 SERVICES = {
     "search": "keeptune.v1.SearchService",

@@ -10,10 +10,12 @@ import pytest
 from keeptune.runtime.auth import ClientCredentials
 from keeptune.runtime.channel import open_channel
 from keeptune.runtime.errors import KeeptuneError, NotFound, NotImplementedYet, Unauthenticated
-from tests.contract.product import Client, Product
+from tests.contract.product import ONE_PRODUCT, Client, Product
 from tests.contract.protos import RPCS, is_read, new
 from tests.contract.reads import READS, answer
 from tests.contract.world import World, at_rest, snapshot
+
+pytestmark = list(ONE_PRODUCT)
 
 # What comes later, and a word of what to use meanwhile.
 LATER = {
