@@ -51,20 +51,17 @@ SERVICES = {
 def test_one_retune_is_followed_through_every_service(product: Product, world: World) -> None:
     retune, study = world.retune.name, world.retune.study
     lines = [line for line in product.plane.log() if line.get("retune") == retune]
-    told = {line["event"] for line in lines}
-    assert {
-        "step taken",  # retuning
-        "study created",  # search
+    of_the_study = {
         "training created",
         "worker started",
         "judged",  # evaluation
         "version registered",  # deployment
         "rollout created",
-    } <= told
-    # From its making on, what is done for the study says so.
-    begun = next(i for i, line in enumerate(lines) if line["event"] == "study created")
-    later = [line for line in lines[begun:] if line["event"] in told - {"retune", "step taken"}]
-    assert {line.get("study") for line in later if line["event"] != "call ended"} == {study}
+    }
+    assert {"retune", "step taken", "study created", *of_the_study} <= {
+        line["event"] for line in lines
+    }
+    assert {line["study"] for line in lines if line["event"] in of_the_study} == {study}
     answered = {line["method"] for line in lines if line["event"] == "call ended"}
     assert {
         "/keeptune.v1.SearchService/CreateStudy",
