@@ -70,6 +70,7 @@ class Keeper:
         self._ready: dict[str, set[int]] = {}
         self._probes: dict[str, _Probe] = {}
         self._restored = False
+        self._restored_at = float("-inf")
         self.state = TritonState()
 
     async def look(self) -> None:
@@ -117,9 +118,15 @@ class Keeper:
         return probe.sent if probe is not None else 0
 
     async def _look_at_triton(self) -> None:
-        if not self._restored:
+        if self._restored:
+            await self._read_index()
+        else:
+            info = await self._triton.server()
             await self._restore()
-        await self._read_index()
+            await self._read_index()
+            # Only now: until the index was read, nothing may be said of what is not in it.
+            self._restored = True
+            self._set_state(TritonState(True, info.version, ""))
         self._watcher.poll(await self._triton.statistics(), self._clock.now().timestamp())
 
     async def _read_index(self) -> None:
@@ -131,7 +138,7 @@ class Keeper:
 
     async def _restore(self) -> None:
         """Triton serves what the disk says; after each start of either."""
-        info = await self._triton.server()
+        self._restored_at = self._clock.monotonic()
         for restored in await self._updater.restore():
             log.info(
                 "model.restored",
@@ -139,8 +146,6 @@ class Keeper:
                 serving=restored.serving,
                 problem=restored.problem,
             )
-        self._restored = True
-        self._set_state(TritonState(True, info.version, ""))
 
     def _set_state(self, state: TritonState) -> None:
         if state.ready != self.state.ready:
@@ -154,7 +159,10 @@ class Keeper:
         bake = self._store.record(model).bake
         watch = self._watcher.watches[model]
         if watch.number not in self._ready.get(model, set()):
-            # Not there to be judged: its load failed, and `problem` says so.
+            # Not there to be judged, and `problem` says so: its load failed, or Triton was
+            # started again between two looks.
+            if self._clock.monotonic() - self._restored_at >= _REPAIR_SECONDS:
+                self._restored = False
             return
         baking = bake is not None and bake.version == watch.number
         await self._probe(model, watch.number, baking=baking)
