@@ -8,7 +8,6 @@ service killed anywhere goes on where its database stands. The links send what s
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -67,17 +66,7 @@ class Reconciler:
     async def _turn(self) -> None:
         self._news.clear()
         await self.once()
-        waiting = [
-            asyncio.ensure_future(self._news.wait()),
-            asyncio.ensure_future(self._clock.sleep(self._seconds)),
-        ]
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in waiting:
-                task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.gather(*waiting)
+        await tasks.rest(self._clock, self._seconds, self._news)
 
     async def once(self) -> None:
         """One look at every host and every model."""
@@ -87,10 +76,11 @@ class Reconciler:
         for model in found:
             try:
                 await self._database.run(partial(self._reconcile, model.name))
-            except KeeptuneError as error:
-                if error.retryable:
+            except Exception as error:
+                if isinstance(error, KeeptuneError) and error.retryable:
                     raise
-                # One model's trouble must not stop the others; it is looked at again next turn.
+                # One model's trouble, even a defect of ours, must not stop the others; it is
+                # looked at again next turn.
                 log.exception("model not reconciled", model=model.name)
 
     def _reconcile(self, name: str, connection: Connection) -> None:

@@ -18,6 +18,7 @@ from keeptune.evaluation import gate, store
 from keeptune.evaluation.hosts import JudgeDied
 from keeptune.evaluation.judging import Judge
 from keeptune.evaluation.model import Evaluation, EvaluationState, Judgement
+from keeptune.runtime import tasks
 from keeptune.runtime.artifacts import Artifact, ArtifactStore
 from keeptune.runtime.backoff import Backoff
 from keeptune.runtime.clock import Clock
@@ -30,6 +31,7 @@ log = structlog.get_logger()
 PROFILE_MEDIA_TYPE = "application/x-protobuf"
 # A crash may be the machine's fault, e.g. of its memory; the same crash again is the model's.
 _MAX_CRASHES = 2
+_REPORT_IT = "report it with the service's log; then ask for a new evaluation"
 
 
 class Loop:
@@ -65,7 +67,7 @@ class Loop:
                 self._news.clear()
                 try:
                     await self._start(running)
-                    await self._wait(running)
+                    await tasks.rest(self._clock, self._poll, self._news, running.values())
                     for name, task in list(running.items()):
                         if task.done():
                             del running[name]
@@ -94,17 +96,6 @@ class Loop:
                 running[record.name] = asyncio.create_task(self._drive(record), name=record.name)
                 free -= 1
 
-    async def _wait(self, running: dict[str, asyncio.Task[None]]) -> None:
-        timers = [
-            asyncio.ensure_future(self._clock.sleep(self._poll)),
-            asyncio.ensure_future(self._news.wait()),
-        ]
-        try:
-            await asyncio.wait([*timers, *running.values()], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for timer in timers:
-                timer.cancel()
-
     async def _drive(self, record: Record[Evaluation]) -> None:
         # A Conflict says that another replica was faster: then there is nothing left to do.
         ids = record.doc.carried
@@ -131,6 +122,11 @@ class Loop:
                 else:
                     reason = error.message.removesuffix(f"; fix: {error.fix}")
                     record = await self._fail(record, reason, error.fix)
+            except Exception as error:
+                # A defect of ours, in one evaluation, must not stop the others.
+                log.exception("could not be judged")
+                reason = f"a defect while judging: {error!r}"
+                record = await self._fail(record, reason, _REPORT_IT)
 
     async def _judge_one(self, record: Record[Evaluation]) -> Record[Evaluation]:
         judgement = await self._judge.judge(record.doc)

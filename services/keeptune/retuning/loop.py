@@ -17,6 +17,7 @@ from keeptune.retuning import steps, store
 from keeptune.retuning.decide import Become, Do, Step, Wait, decide
 from keeptune.retuning.model import RetuneState
 from keeptune.retuning.observe import observe
+from keeptune.runtime import tasks
 from keeptune.runtime.backoff import Backoff
 from keeptune.runtime.errors import Conflict, FailedPrecondition, KeeptuneError, NotFound
 from keeptune.runtime.logging import bound
@@ -71,11 +72,7 @@ class Loop:
                 await self._clock.sleep(backoff.next(at_least=error.retry_after or 0.0))
                 continue
             backoff.reset()
-            sleep = asyncio.create_task(self._clock.sleep(self._poll))
-            news = asyncio.create_task(self._news.wait())
-            _, late = await asyncio.wait({sleep, news}, return_when=asyncio.FIRST_COMPLETED)
-            for task in late:
-                task.cancel()
+            await tasks.rest(self._clock, self._poll, self._news)
 
     async def tick(self) -> None:
         """One look at everything that is open."""
@@ -102,11 +99,12 @@ class Loop:
             except Conflict:
                 log.info("changed meanwhile; looking again")
                 calm = True
-            except KeeptuneError as error:
-                # Only the store's own errors come so far.
-                if not error.retryable:
-                    raise
-                log.warning("cannot be written down; trying again", error=error.message)
+            except Exception as error:
+                # The store's own trouble, or a defect of ours: neither may stop the others.
+                if isinstance(error, KeeptuneError) and error.retryable:
+                    log.warning("cannot be written down; trying again", error=error.message)
+                else:
+                    log.exception("could not be driven; trying again")
                 calm = False
         if calm:
             pace.backoff.reset()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import structlog
 
@@ -38,6 +38,19 @@ async def run_all(loops: Mapping[str, Loop]) -> None:
         await asyncio.gather(*pending, return_exceptions=True)
     if failure is not None:
         raise failure
+
+
+async def rest(
+    clock: Clock, seconds: float, news: asyncio.Event, work: Iterable[asyncio.Task[None]] = ()
+) -> None:
+    """Returns at `news`, when any of `work` has ended, or after `seconds`."""
+    waiting = [asyncio.ensure_future(clock.sleep(seconds)), asyncio.ensure_future(news.wait())]
+    try:
+        await asyncio.wait([*waiting, *work], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def every(

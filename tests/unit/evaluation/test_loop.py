@@ -129,6 +129,15 @@ async def test_a_verdict_is_stored_with_the_profile(world: World) -> None:
     assert await states(world, "evaluations/x") == ["PENDING", "RUNNING", "SUCCEEDED"]
 
 
+async def test_a_defect_ends_its_own_evaluation_only(world: World) -> None:
+    for name in ("evaluations/x", "evaluations/y"):
+        await world.add(name, evaluation())
+    async with world.running(Scripted([RuntimeError("a defect"), JUDGEMENT])):
+        docs = await world.ended("evaluations/x", "evaluations/y")
+    assert {doc.state for doc in docs} == {EvaluationState.FAILED, EvaluationState.SUCCEEDED}
+    assert any("a defect" in doc.reason and doc.next_step for doc in docs)
+
+
 async def test_a_rejected_candidate_is_a_success_of_the_evaluation(world: World) -> None:
     await world.add("evaluations/x", evaluation(least=0.99))
     async with world.running(Scripted([JUDGEMENT])):

@@ -5,7 +5,7 @@ import pytest
 
 from keeptune.runtime.clock import ManualClock
 from keeptune.runtime.errors import NotFound, Unavailable
-from keeptune.runtime.tasks import every, run_all
+from keeptune.runtime.tasks import every, rest, run_all
 
 
 async def test_the_first_failure_cancels_the_siblings_and_is_raised_as_it_is() -> None:
@@ -122,3 +122,24 @@ async def test_every_raises_what_trying_again_cannot_help(error: Exception) -> N
 
     with pytest.raises(type(error)):
         await every(ManualClock(), 1, fail)
+
+
+async def test_a_rest_ends_with_the_first_that_comes_and_leaves_nothing_behind() -> None:
+    clock, news = ManualClock(), asyncio.Event()
+    before = asyncio.all_tasks()
+
+    async def soon() -> None:
+        await asyncio.sleep(0)
+
+    long = asyncio.create_task(asyncio.Event().wait())
+    for wake in (news.set, lambda: clock.advance(5.0)):
+        news.clear()
+        resting = asyncio.create_task(rest(clock, 5.0, news, [long]))
+        while not clock.sleepers:
+            await asyncio.sleep(0)
+        wake()
+        await resting
+    news.clear()
+    await rest(clock, 5.0, news, [asyncio.create_task(soon())])
+    assert asyncio.all_tasks() - before == {long}
+    long.cancel()
