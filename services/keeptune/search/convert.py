@@ -130,6 +130,7 @@ def trial_to_proto(
         ),
         end_time=to_timestamp(trial.end_time),
         source=trial.source,
+        because=trial.because,
     )
 
 

@@ -210,6 +210,9 @@ class Trial:
     source: str
     create_time: datetime
     update_time: datetime
+    # Why its source proposed it; empty when it did not say.
+    because: str = ""
+    # Why it is in its state.
     reason: str = ""
     final: Measurement | None = None
     artifacts: tuple[Artifact, ...] = ()

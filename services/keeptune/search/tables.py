@@ -52,6 +52,8 @@ trials = Table(
     Column("reason", Text, nullable=False),
     Column("parameters", Text, nullable=False),
     Column("source", String(127), nullable=False),
+    # Unset = its source did not say.
+    Column("because", Text),
     # How many results the optimiser knew when it suggested this one; unset = imported.
     Column("asked_after", BigInteger),
     # The place of this trial's result among those of the study; unset = not ended.

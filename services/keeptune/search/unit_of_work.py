@@ -93,6 +93,7 @@ class UnitOfWork:
             state=TrialState.RUNNING,
             parameters=suggested.suggestion.parameters,
             source=suggested.suggestion.source,
+            because=suggested.suggestion.because,
             create_time=self.now,
             update_time=self.now,
             attempts=1,

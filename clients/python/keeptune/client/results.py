@@ -28,6 +28,8 @@ class TrialResult:
     metrics: Mapping[str, float]
     reason: str = ""
     source: str = ""
+    # Why its source proposed it; empty where it did not say.
+    because: str = ""
     attempts: int = 0
     history: tuple[tuple[int, Mapping[str, float]], ...] = ()
     end_time: datetime | None = None
@@ -119,6 +121,7 @@ def trial(message: search_pb2.Trial) -> TrialResult:
         metrics=dict(message.final_measurement.metrics),
         reason=message.reason,
         source=message.source,
+        because=message.because,
         attempts=len(message.attempts),
         history=tuple((each.step, dict(each.metrics)) for each in message.measurements),
         end_time=from_timestamp(message.end_time),

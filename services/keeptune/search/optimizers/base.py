@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from keeptune.search.space import Assignment, SearchSpace
 
@@ -27,10 +27,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """`source` names what proposed it."""
+    """`source` names what proposed it.
+
+    `because` says in a few words for people why, e.g. "explore: the model knows least here".
+    """
 
     parameters: Assignment
     source: str
+    because: str = ""
 
 
 class Nothing(Enum):
@@ -78,6 +82,18 @@ class Optimizer(Protocol):
 
     def tell(self, result: Result) -> None:
         """Learns from a result; also of a trial that was never asked for (an imported one)."""
+
+
+@runtime_checkable
+class Adopting(Optimizer, Protocol):
+    """One that can be told what it suggested, which spares it computing its history again.
+
+    Only for optimisers whose `ask(number)` follows from the problem, the number, the results told
+    and the trials pending alone: no state of a random generator may live from one call to the next.
+    """
+
+    def adopt(self, number: int, parameters: Assignment) -> None:
+        """Trial `number` was suggested with these parameters: as after `ask`, without its cost."""
 
 
 @dataclass(frozen=True)
