@@ -10,7 +10,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from keeptune.search.optimizers import registry
-from keeptune.search.optimizers.base import Nothing, Outcome, Problem, Result
+from keeptune.search.optimizers.base import (
+    Adopting,
+    Nothing,
+    Outcome,
+    Problem,
+    Result,
+    Suggestion,
+)
+from keeptune.search.optimizers.random_search import RandomSearch
 from keeptune.search.replay import Asked, Follower
 from keeptune.search.space import Assignment
 from tests.unit.search.spaces import MIXED, loss
@@ -142,3 +150,53 @@ def test_a_history_that_does_not_repeat_still_stands() -> None:
     study.suggest(follower)
     assert study.asked[2].number == 3
     assert MIXED.problem_with(study.asked[2].parameters) is None
+
+
+class Costly:
+    """Suggests by what it was told and what is pending; counts how often it computes."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._space = problem.space
+        self._told: list[Result] = []
+        self._pending: dict[int, Assignment] = {}
+        self.computed = 0
+
+    def ask(self, number: int) -> Suggestion:
+        self.computed += 1
+        unit = (number + 3 * len(self._told) + 7 * len(self._pending)) % 41 / 41
+        parameters = self._space.at({"x": unit})
+        self._pending[number] = parameters
+        return Suggestion(parameters, "costly")
+
+    def adopt(self, number: int, parameters: Assignment) -> None:
+        self._pending[number] = parameters
+
+    def tell(self, result: Result) -> None:
+        self._pending.pop(result.number, None)
+        self._told.append(result)
+
+
+def test_an_adopting_optimizer_computes_nothing_again() -> None:
+    def follower() -> tuple[Follower, Costly]:
+        optimizer = Costly(Problem(MIXED, 1))
+        return Follower(optimizer), optimizer
+
+    study = Study(Problem(MIXED, 1), "costly")
+    undisturbed, _ = follower()
+    for end in (0, 0, 1, 0, 1):
+        study.suggest(undisturbed)
+        study.suggest(undisturbed)
+        study.end(end, Outcome.MEASURED)
+    study.add(MIXED.at({"x": 0.5}))
+    undisturbed.catch_up(study.asked[undisturbed.trials :], study.results[undisturbed.told :])
+    rebuilt, optimizer = follower()
+    rebuilt.catch_up(study.asked, study.results)
+    assert optimizer.computed == 0
+    assert (rebuilt.trials, rebuilt.told) == (undisturbed.trials, undisturbed.told)
+    assert rebuilt.suggest(4) == undisturbed.suggest(4)
+    assert optimizer.computed == 4
+
+
+def test_only_those_that_can_adopt() -> None:
+    assert isinstance(RandomSearch(Problem(MIXED, 1)), Adopting)
+    assert not isinstance(registry.make("quasi-random", Problem(MIXED, 1)), Adopting)

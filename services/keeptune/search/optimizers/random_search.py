@@ -6,6 +6,7 @@ import numpy as np
 
 from keeptune.search.optimizers.base import Algorithm, Problem, Result, Suggestion
 from keeptune.search.optimizers.seeds import generator
+from keeptune.search.space import Assignment
 
 ALGORITHM = Algorithm(
     name="random",
@@ -32,3 +33,6 @@ class RandomSearch:
 
     def tell(self, result: Result) -> None:
         """Learns nothing."""
+
+    def adopt(self, number: int, parameters: Assignment) -> None:
+        """Keeps nothing of what it suggested."""
