@@ -1,0 +1,66 @@
+"""Nevergrad as its users have it: typed parameters; those whose conditions fail are left out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, assert_never
+
+import nevergrad as ng
+
+from keeptune.search.domains import Categories, Domain, Fixed, FloatRange, IntRange, Value
+from keeptune.search.optimizers import seeds
+from keeptune.search.space import Assignment, SearchSpace
+from tests.bench.search_quality.peers import Settings
+
+warnings.filterwarnings("ignore", category=ng.errors.NevergradWarning)
+warnings.filterwarnings("ignore", module=r"(nevergrad|cma)\b")
+
+
+class NevergradPeer:
+    def __init__(self, name: str, settings: Settings) -> None:
+        self._space: SearchSpace = settings.space
+        parametrization = ng.p.Dict(**{p.name: _parameter(p.domain) for p in self._space.free})
+        parametrization.random_state = seeds.legacy(settings.seed)
+        self._optimizer = ng.optimizers.registry[name](
+            parametrization, budget=settings.trials, num_workers=settings.batch
+        )
+        self._asked: list[Any] = []
+
+    def ask(self, count: int) -> Sequence[Assignment]:
+        self._asked = [self._optimizer.ask() for _ in range(count)]
+        return [self._assignment(candidate.value) for candidate in self._asked]
+
+    def tell(self, losses: Sequence[float]) -> None:
+        for candidate, loss in zip(self._asked, losses, strict=True):
+            self._optimizer.tell(candidate, loss)
+
+    def _assignment(self, value: dict[str, Any]) -> Assignment:
+        choices: dict[str, Value] = {}
+        for parameter in self._space.free:
+            chosen, domain = value[parameter.name], parameter.domain
+            if isinstance(domain, Categories):
+                choices[parameter.name] = domain.options[int(chosen)]
+            elif isinstance(domain, IntRange):
+                choices[parameter.name] = min(max(round(chosen), domain.min), domain.max)
+            elif isinstance(domain, FloatRange):
+                choices[parameter.name] = min(max(float(chosen), domain.min), domain.max)
+        return self._space.assign(choices)
+
+
+def _parameter(domain: Domain) -> Any:
+    match domain:
+        case FloatRange() | IntRange():
+            kind = ng.p.Log if domain.log else ng.p.Scalar
+            parameter = kind(lower=domain.min, upper=domain.max)
+            return parameter.set_integer_casting() if isinstance(domain, IntRange) else parameter
+        case Categories():
+            return ng.p.Choice(range(len(domain.options)))
+        case Fixed():
+            return domain.value
+        case _:
+            assert_never(domain)
+
+
+def make(variant: str, settings: Settings) -> NevergradPeer:
+    return NevergradPeer(variant, settings)

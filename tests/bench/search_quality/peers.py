@@ -1,0 +1,79 @@
+"""Every method of the comparison by name, behind one ask/tell interface.
+
+`optuna-tpe`, `nevergrad-NGOpt`, ... are the public tools, used as their own users would; any other
+name is one of keeptune's algorithms (`auto`, `random`, `bayesian`, `nevergrad/CMA`, ...).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from keeptune.search.space import Assignment, SearchSpace
+
+_ADAPTERS = "tests.bench.search_quality.adapters."
+
+
+class Peer(Protocol):
+    def ask(self, count: int) -> Sequence[Assignment]:
+        """Up to `count` points to be evaluated side by side; fewer if it has no more."""
+
+    def tell(self, losses: Sequence[float]) -> None:
+        """What came of the points last asked for, in their order."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a method knows beforehand: how many trials there will be, and how many at once."""
+
+    space: SearchSpace
+    seed: int
+    trials: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class Method:
+    """`package` is the distribution to be installed; None = keeptune's own."""
+
+    name: str
+    adapter: str
+    variant: str
+    package: str | None = None
+
+    def make(self, settings: Settings) -> Peer:
+        module = importlib.import_module(_ADAPTERS + self.adapter)
+        peer: Peer = module.make(self.variant, settings)
+        return peer
+
+    def version(self) -> str | None:
+        """Of the public tool; None for keeptune's algorithms, which change all the time."""
+        return (
+            f"{self.package} {importlib.metadata.version(self.package)}" if self.package else None
+        )
+
+    def missing(self) -> str | None:
+        """Why it cannot be used here; None if it can."""
+        try:
+            importlib.import_module(_ADAPTERS + self.adapter)
+        except ImportError as absent:
+            return f"{self.name} is skipped: {absent}"
+        return None
+
+
+_PUBLIC = tuple(
+    Method(f"{adapter.removesuffix('_peer')}-{variant}", adapter, variant, package)
+    for adapter, package, variants in (
+        ("optuna_peer", "optuna", ("tpe", "gp", "cmaes")),
+        ("nevergrad_peer", "nevergrad", ("NGOpt", "OnePlusOne", "TwoPointsDE", "CMA")),
+    )
+    for variant in variants
+)
+PUBLIC = {method.name: method for method in _PUBLIC}
+
+
+def method(name: str) -> Method:
+    return PUBLIC.get(name) or Method(name, "keeptune_peer", name)
