@@ -1,7 +1,8 @@
 """The loop that brings hosts to what they should be. Level-triggered.
 
-Each turn reads what is (rollouts, reports, orders), plans (`waves`, `steady`), and writes the
-outcome and the orders in one transaction a model. Nothing is kept in memory between turns, so a
+Each look reads what is (rollouts, reports, orders), plans (`waves`, `steady`), and writes the
+outcome and the orders in one transaction a model: at news all models, else those that are not where
+they should be. Nothing is kept in memory between turns, so a
 service killed anywhere goes on where its database stands. The links send what stands there.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -32,13 +34,16 @@ from keeptune.deployment.sql_store.hosts import Sighting
 from keeptune.runtime import documents, tasks
 from keeptune.runtime.clock import Clock
 from keeptune.runtime.db import Database
-from keeptune.runtime.errors import FailedPrecondition, KeeptuneError
+from keeptune.runtime.errors import FailedPrecondition, KeeptuneError, NotFound
 from keeptune.runtime.logging import bound, carried
 from keeptune.runtime.records import Record
 from keeptune.v1 import deployment_pb2
 
 log = structlog.get_logger()
 
+# How long a model that is as it should be may be left alone without news. What is due with time,
+# and what another replica has begun, is found so.
+_ALL_SECONDS = 10.0
 # A transition leads to another at once (a bake of zero seconds); more in a row would be a defect.
 _MAX_TRANSITIONS = 1000
 
@@ -54,9 +59,12 @@ class Reconciler:
         self._seconds = seconds
         self._away_after = away_after
         self._news = asyncio.Event()
+        self._all_due = -math.inf
+        self._unsettled: frozenset[str] = frozenset()
 
     def wake(self) -> None:
-        """Something has changed: look now."""
+        """Something has changed: look at everything now."""
+        self._all_due = -math.inf
         self._news.set()
 
     async def run(self) -> None:
@@ -65,28 +73,44 @@ class Reconciler:
 
     async def _turn(self) -> None:
         self._news.clear()
-        await self.once()
+        now = self._clock.now()
+        marked = await self._database.run(lambda c: _mark_away(c, now, self._away_after))
+        if marked or self._clock.monotonic() >= self._all_due:
+            # Before the look, so that what happens meanwhile is looked at after it.
+            self._all_due = self._clock.monotonic() + _ALL_SECONDS
+            self._unsettled = await self._database.read(_every_model)
+        try:
+            self._unsettled = await self._look(self._unsettled)
+        except BaseException:
+            self._all_due = -math.inf
+            raise
         await tasks.rest(self._clock, self._seconds, self._news)
 
-    async def once(self) -> None:
-        """One look at every host and every model."""
-        now = self._clock.now()
-        await self._database.run(lambda c: _mark_away(c, now, self._away_after))
-        found = await self._database.read(lambda c: list(registry.every(registry.models, c)))
-        for model in found:
+    async def _look(self, models: frozenset[str]) -> frozenset[str]:
+        """Brings models where they should be, as far as it goes now; those with more to do."""
+        unsettled = set()
+        for model in sorted(models):
             try:
-                await self._database.run(partial(self._reconcile, model.name))
+                settled = await self._database.run(partial(self._reconcile, model))
+            except NotFound:
+                continue
             except Exception as error:
                 if isinstance(error, KeeptuneError) and error.retryable:
                     raise
                 # One model's trouble, even a defect of ours, must not stop the others; it is
                 # looked at again next turn.
-                log.exception("model not reconciled", model=model.name)
+                log.exception("model not reconciled", model=model)
+                settled = False
+            if not settled:
+                unsettled.add(model)
+        return frozenset(unsettled)
 
-    def _reconcile(self, name: str, connection: Connection) -> None:
-        """One model on all hosts, in one transaction."""
+    def _reconcile(self, name: str, connection: Connection) -> bool:
+        """One model on all hosts, in one transaction; whether it is all as it should be."""
         model = registry.lock(connection, name)
-        _Turn(connection, name, model.doc, self._clock.now(), self._away_after).take()
+        turn = _Turn(connection, name, model.doc, self._clock.now(), self._away_after)
+        turn.take()
+        return turn.settled
 
 
 @dataclass(frozen=True)
@@ -117,6 +141,7 @@ class _Turn:
         self._model = model
         self._now = now
         self._away_after = away_after
+        self.settled = True
 
     def take(self) -> None:
         fleet = self._fleet()
@@ -128,6 +153,7 @@ class _Turn:
                 ended = self._roll(rollout, fleet)
             champion = registry.models.get(self._connection, self._name).doc.champion
             if not ended.state.ended:
+                self.settled = False
                 covered = frozenset(host.host for host in ended.hosts)
         self._settle(fleet, champion, covered)
         self._configure(fleet)
@@ -200,11 +226,13 @@ class _Turn:
             holds_any = view.served.serving or view.served.staged
             if not view.reachable or not holds_any or known.get(name) == digest:
                 continue
+            self.settled = False
             action = Action(name, OrderKind.CONFIGURE, version=digest)
             if rules.is_due(action, "", asked.get(name), self._now):
                 self._give(action, "", rules.attempt(action, "", asked.get(name)), fleet)
 
     def _order(self, action: Action, fleet: _Fleet, rollout: str) -> None:
+        self.settled = False
         view = fleet.view(action.host)
         last = view.order if view is not None else None
         if rules.is_due(action, rollout, last, self._now):
@@ -266,12 +294,20 @@ def monitoring_digest(monitoring: Monitoring) -> str:
     return hashlib.sha256(documents.encode(monitoring).encode()).hexdigest()
 
 
-def _mark_away(connection: Connection, now: datetime, away_after: timedelta) -> None:
+def _every_model(connection: Connection) -> frozenset[str]:
+    return frozenset(model.name for model in registry.every(registry.models, connection))
+
+
+def _mark_away(connection: Connection, now: datetime, away_after: timedelta) -> bool:
+    """Whether any host is AWAY that was not."""
+    marked = False
     seen = host_store.sightings(connection)
     for record in host_store.all_hosts(connection):
         silence = _silence(host_store.sighting_of(seen, record.name), now, away_after)
         if silence and record.doc.state is HostState.CONNECTED:
             host_store.mark_away(connection, record, silence)
+            marked = True
+    return marked
 
 
 def _trouble(sighting: Sighting, now: datetime, away_after: timedelta) -> str:

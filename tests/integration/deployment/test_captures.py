@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -177,6 +178,8 @@ async def test_an_upload_that_is_repeated_is_stored_once(capturing: ControlPlane
             "header.version",
         ),
     ],
+    # An upload's bytes would make a name too long for the environment of a child process.
+    ids=itertools.count(),
 )
 async def test_a_bad_upload_names_what_is_wrong_and_leaves_nothing(
     tmp_path: Path,

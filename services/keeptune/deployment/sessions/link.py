@@ -68,11 +68,16 @@ class Links:
                 log.info("host disconnected", host=host, session=session)
 
     async def _read(self, host: str, session: str, messages: _Messages) -> None:
+        last = deployment_pb2.HostReport()
         async for message in messages:
             await incoming.take(
                 self._database, host, session, message, keep_signals=self._keep_signals
             )
-            self._wake()
+            if not message.HasField("report"):
+                self._wake()
+            elif (standing := _standing(message.report)) != last:
+                last = standing
+                self._wake()
 
     async def _orders(
         self, host: str, session: str, news: asyncio.Event, reading: asyncio.Task[None]
@@ -107,3 +112,13 @@ async def _first(news: asyncio.Event, reading: asyncio.Task[None]) -> None:
         )
     finally:
         waiting.cancel()
+
+
+def _standing(report: deployment_pb2.HostReport) -> deployment_pb2.HostReport:
+    """A report without what only counts: when it is the same, nothing has happened."""
+    standing = deployment_pb2.HostReport()
+    standing.CopyFrom(report)
+    standing.info.ClearField("agent_rss_bytes")
+    for model in standing.models:
+        model.ClearField("statistics")
+    return standing
