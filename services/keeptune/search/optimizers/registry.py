@@ -6,7 +6,14 @@ import difflib
 from collections.abc import Callable, Iterator
 
 from keeptune.runtime.errors import InvalidInput
-from keeptune.search.optimizers import auto, grid, nevergrad, quasi_random, random_search
+from keeptune.search.optimizers import (
+    auto,
+    bayesian,
+    grid,
+    nevergrad,
+    quasi_random,
+    random_search,
+)
 from keeptune.search.optimizers.auto import Choice
 from keeptune.search.optimizers.base import Algorithm, Optimizer, Problem
 
@@ -16,6 +23,7 @@ _MAKERS: dict[str, Callable[[Problem], Optimizer]] = {
     random_search.ALGORITHM.name: random_search.RandomSearch,
     grid.ALGORITHM.name: grid.GridSearch,
     quasi_random.ALGORITHM.name: quasi_random.QuasiRandomSearch,
+    bayesian.ALGORITHM.name: bayesian.make,
 }
 
 
@@ -25,6 +33,7 @@ def algorithms() -> Iterator[Algorithm]:
     yield random_search.ALGORITHM
     yield grid.ALGORITHM
     yield quasi_random.ALGORITHM
+    yield bayesian.ALGORITHM
     yield from nevergrad.algorithms()
 
 

@@ -1,0 +1,318 @@
+"""`bayesian`: asks where the expected improvement is greatest, by the process of `process`.
+
+What is suggested for trial `number` follows from the problem, the number and what has been told
+and asked by then, so that a history is taken over without being computed again.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from keeptune.search.optimizers import seeds
+from keeptune.search.optimizers.base import (
+    Nothing,
+    Outcome,
+    Problem,
+    Result,
+    Suggestion,
+)
+from keeptune.search.optimizers.bayesian import ALGORITHM, process, proposals, targets
+from keeptune.search.optimizers.bayesian.encoding import Encoding, Floats, Ints, unseen
+from keeptune.search.optimizers.bayesian.process import Process
+from keeptune.search.space import Assignment
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much work a suggestion is worth."""
+
+    samples: int = 6
+    random: int = 256
+    mutants: int = 256
+    rounds: int = 3
+    survivors: int = 24
+    # More observations than this make a suggestion slow: the best and the latest are kept.
+    observations: int = 250
+    # Every so many suggestions stay near the best.
+    local_every: int = 4
+
+
+# Size and number of changes of mutations: near the best, or anywhere.
+_NEAR = ((0.05, 1.0), (0.02, 2.0))
+_WIDE = ((0.1, 1.0), (0.2, 2.0))
+
+# Streams of random numbers beside those of the trials' own numbers.
+_START, _HYPER = 2**40, 2**41
+_MAX_GRID = 20_000
+
+
+class BayesianSearch:
+    def __init__(self, problem: Problem, settings: Settings = Settings()) -> None:
+        self._problem = problem
+        self._settings = settings
+        self._encoding = Encoding(problem.space)
+        self._start = proposals.even_start(
+            self._encoding, start_points(problem), seeds.generator(problem.seed, _START)
+        )
+        self._asked = 0
+        self._seen: set[bytes] = set()
+        self._pending: dict[int, Floats] = {}
+        self._rows: list[Floats] = []
+        self._results: list[Result] = []
+        self._fitted: tuple[int, int, _Model] | None = None
+
+    def ask(self, number: int) -> Suggestion | Nothing:
+        rng = seeds.generator(self._problem.seed, number)
+        row, why = self._next(rng)
+        if row is None:
+            return Nothing.LEFT
+        values = self._encoding.decode(row)
+        self.adopt(number, values)
+        return Suggestion(values, ALGORITHM.name, why)
+
+    def adopt(self, number: int, parameters: Assignment) -> None:
+        """As if `ask` had suggested these parameters for trial `number`."""
+        row = self._encoding.encode(parameters)
+        self._asked += 1
+        self._pending[number] = row
+        self._seen.update(self._encoding.keys(row[None]))
+
+    def tell(self, result: Result) -> None:
+        self._pending.pop(result.number, None)
+        row = self._encoding.encode(result.parameters)
+        self._seen.update(self._encoding.keys(row[None]))
+        if result.outcome is not Outcome.FAILED:
+            self._rows.append(row)
+            self._results.append(result)
+
+    def _next(self, rng: np.random.Generator) -> tuple[Floats | None, str]:
+        measured = sum(result.outcome is Outcome.MEASURED for result in self._results)
+        if measured < 2 or measured + len(self._pending) < len(self._start):
+            if self._asked < len(self._start):
+                row = self._start[self._asked]
+                if unseen(self._encoding.keys(row[None]), self._seen):
+                    return row, "explore: an even start"
+            return self._any_new(rng), "explore: a random point of the start"
+        return self._improve(rng)
+
+    def _improve(self, rng: np.random.Generator) -> tuple[Floats | None, str]:
+        encoding, settings = self._encoding, self._settings
+        model = self._model()
+        if self._pending:
+            model = model.believe(encoding.places(np.array(list(self._pending.values()))))
+        local = self._asked % settings.local_every == settings.local_every - 1
+        parents = model.parents
+        mutants = [
+            proposals.mutated(
+                encoding, parents, settings.mutants // 2, rng, scale=scale, changes=changes
+            )
+            for scale, changes in (
+                ((0.05, 1.0), (0.02, 2.0)) if local else ((0.1, 1.0), (0.2, 2.0))
+            )
+        ]
+        rows = np.concatenate(
+            mutants if local else [proposals.anywhere(encoding, settings.random, rng), *mutants]
+        )
+        rows, scores = self._scored(model, rows, None)
+        for _ in range(settings.rounds):
+            if not len(rows):
+                break
+            children = proposals.mutated(
+                encoding,
+                rows[: settings.survivors],
+                settings.mutants // 2,
+                rng,
+                scale=0.03 if local else 0.08,
+                changes=1.0,
+            )
+            rows, scores = self._scored(model, children, (rows, scores))
+        if not len(rows):
+            return self._any_new(rng), "explore: a random point"
+        return rows[0], model.reason(encoding.places(rows[:1]), local=local)
+
+    def _scored(
+        self, model: _Model, rows: Floats, known: tuple[Floats, Floats] | None
+    ) -> tuple[Floats, Floats]:
+        """The new ones with those known, best first."""
+        encoding = self._encoding
+        rows = rows[unseen(encoding.keys(rows), self._seen)]
+        scores = model.score(encoding.places(rows)) if len(rows) else np.zeros(0)
+        if known is not None:
+            rows = np.concatenate([known[0], rows])
+            scores = np.concatenate([known[1], scores])
+            first = unseen(encoding.keys(rows), set())
+            rows, scores = rows[first], scores[first]
+        order = np.argsort(-scores, kind="stable")[: self._settings.survivors]
+        return rows[order], scores[order]
+
+    def _any_new(self, rng: np.random.Generator) -> Floats | None:
+        """A point not tried yet; None when there is none."""
+        for count in (1, 64, 1024):
+            rows = proposals.anywhere(self._encoding, count, rng)
+            new = unseen(self._encoding.keys(rows), self._seen)
+            if new:
+                return np.asarray(rows[new[0]])
+        if self._problem.space.size(_MAX_GRID) is None:
+            return np.asarray(proposals.anywhere(self._encoding, 1, rng)[0])
+        left = [
+            row
+            for row in map(self._encoding.encode, self._problem.space.grid(1))
+            if unseen(self._encoding.keys(row[None]), self._seen)
+        ]
+        return left[rng.integers(len(left))] if left else None
+
+    def _model(self) -> _Model:
+        """Of what has been told; the same for all trials asked until more is told."""
+        turn = self._asked % len(targets.TRANSFORMS)
+        key = (len(self._results), turn)
+        if self._fitted is None or self._fitted[:2] != key:
+            rng = seeds.generator(self._problem.seed, _HYPER + len(self._results), turn)
+            self._fitted = (*key, self._fit(rng, turn))
+        return self._fitted[2]
+
+    def _fit(self, rng: np.random.Generator, turn: int) -> _Model:
+        chosen = self._chosen(rng)
+        rows = np.array([self._rows[i] for i in chosen])
+        results = [self._results[i] for i in chosen]
+        places = self._encoding.places(rows)
+        owner = self._encoding.owner
+        measured = np.array([result.outcome is Outcome.MEASURED for result in results])
+        feasible = np.array([result.is_feasible for result in results])
+        losses = _scalarized(
+            np.array([r.losses for r in results if r.outcome is Outcome.MEASURED]), rng
+        )
+        goals = targets.TRANSFORMS[turn](losses)
+        samples = self._settings.samples
+        objective = process.fit(places[measured], owner, goals, rng, samples=samples)
+        limits = []
+        if not measured.all():
+            broken = np.where(measured, -1.0, 1.0)
+            limits.append(_Limit.fit(places, owner, broken, rng))
+        for i in range(self._problem.constraints):
+            broken = np.array([r.broken[i] for r in results if r.outcome is Outcome.MEASURED])
+            if (broken > 0).any():
+                limits.append(_Limit.fit(places[measured], owner, broken, rng))
+        means = objective.predict(places[measured])[0].mean(0)
+        good = feasible[measured]
+        order = np.argsort(means + np.where(good, 0.0, 10.0), kind="stable")
+        best = order[0] if good.any() else None
+        return _Model(
+            objective,
+            tuple(limits),
+            parents=rows[measured][order[:5]],
+            best=None if best is None else objective.predict(places[measured][[best]])[0][:, 0],
+        )
+
+    def _chosen(self, rng: np.random.Generator) -> list[int]:
+        count = len(self._results)
+        limit = self._settings.observations
+        if count <= limit:
+            return list(range(count))
+        by_loss = sorted(
+            range(count),
+            key=lambda i: (
+                not self._results[i].is_feasible,
+                self._results[i].losses[0] if self._results[i].losses else math.inf,
+            ),
+        )
+        kept = set(by_loss[: limit // 2])
+        rest = [i for i in range(count) if i not in kept]
+        kept.update(rng.choice(rest, size=limit - len(kept), replace=False).tolist())
+        return sorted(kept)
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """A process of by how much a constraint is broken; not above `zero` is feasible."""
+
+    process: Process
+    zero: float
+
+    @classmethod
+    def fit(cls, places: Floats, owner: Ints, broken: Floats, rng: np.random.Generator) -> _Limit:
+        deviation = float(broken.std()) or 1.0
+        middle = float(broken.mean())
+        fitted = process.fit(places, owner, (broken - middle) / deviation, rng, samples=1)
+        return cls(fitted, -middle / deviation)
+
+    def log_chance(self, places: Floats) -> Floats:
+        """The logarithm of the probability that the constraint holds, (m,)."""
+        means, deviations = self.process.predict(places)
+        spread = np.sqrt(deviations[0] ** 2 + self.process.noise[0] * self.process.scale[0])
+        return np.asarray(special.log_ndtr((self.zero - means[0]) / spread))
+
+
+@dataclass(frozen=True)
+class _Model:
+    """`parents` (k, P) are good rows; `best` (S,) the value to improve on, None while none is
+    feasible."""
+
+    objective: Process
+    limits: tuple[_Limit, ...]
+    parents: Floats
+    best: Floats | None
+
+    def believe(self, places: Floats) -> _Model:
+        return _Model(self.objective.believe(places), self.limits, self.parents, self.best)
+
+    def score(self, places: Floats) -> Floats:
+        """The logarithm of the expected improvement, weighed by feasibility, (m,)."""
+        means, deviations = self.objective.predict(places)
+        score = np.zeros(len(places))
+        if self.best is not None:
+            gains = log_expected_improvement(means, deviations, self.best[:, None])
+            score = special.logsumexp(gains, axis=0) - math.log(len(gains))
+        for limit in self.limits:
+            score = score + limit.log_chance(places)
+        return np.asarray(score)
+
+    def reason(self, places: Floats, *, local: bool) -> str:
+        if self.best is None:
+            return "explore: where the constraints probably hold"
+        means, deviations = self.objective.predict(places)
+        gain = float((self.best - means[:, 0]).mean())
+        doubt = float(deviations.mean())
+        where = " near the best" if local else ""
+        if gain > 0:
+            return f"exploit{where}: expected to beat the best by {gain / doubt:.2g} deviations"
+        return f"explore{where}: expected {-gain / doubt:.2g} deviations behind the best"
+
+
+def log_expected_improvement(means: Floats, deviations: Floats, best: Floats) -> Floats:
+    """Of a normal variable below `best`, stable where it is tiny.
+
+    Ament et al., Unexpected Improvements to Expected Improvement for Bayesian Optimization,
+    NeurIPS 2023, equation 9.
+    """
+    z = (best - means) / deviations
+    density = -0.5 * z * z - 0.5 * math.log(2 * math.pi)
+    # phi(z) + z Phi(z) = phi(z) (1 + z Phi(z) / phi(z)), and Phi / phi is a scaled erfc.
+    near = np.maximum(z, -30.0)
+    ratio = near * special.erfcx(-near / math.sqrt(2.0)) * math.sqrt(math.pi / 2)
+    factor = np.where(z < -30.0, -2.0 * np.log(np.maximum(-z, 1.0)), np.log1p(ratio))
+    return np.asarray(np.log(deviations) + density + factor)
+
+
+def start_points(problem: Problem) -> int:
+    """How many points cover the space at first: 6 to 12, at most a quarter of the budget."""
+    wanted = min(max(6, len(problem.space.free) + 2), 12)
+    most = (problem.trials or 100) // 4
+    return max(2, min(wanted, most))
+
+
+def _scalarized(losses: Floats, rng: np.random.Generator) -> Floats:
+    """One loss of several: augmented Chebyshev with random weights.
+
+    Knowles, ParEGO, IEEE Transactions on Evolutionary Computation 2006, section III.
+    """
+    if losses.shape[1] == 1:
+        return np.asarray(losses[:, 0])
+    spread = np.ptp(losses, axis=0)
+    unit = (losses - losses.min(0)) / np.where(spread > 0, spread, 1.0)
+    weights = rng.dirichlet(np.ones(losses.shape[1]))
+    weighted = unit * weights
+    return np.asarray(weighted.max(1) + 0.05 * weighted.sum(1))
