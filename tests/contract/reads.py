@@ -58,8 +58,12 @@ READS: dict[str, Read] = {
         parent=w.retune.study
     ),
     "SearchService.GetParameterImportance": lambda w: search_pb2.GetParameterImportanceRequest(
-        study=w.retune.study
+        study=w.studied
     ),
+    "SearchService.GetPartialDependence": lambda w: search_pb2.GetPartialDependenceRequest(
+        study=w.studied, parameters=["x"]
+    ),
+    "SearchService.GetStudyOutlook": lambda w: search_pb2.GetStudyOutlookRequest(study=w.studied),
     "SearchService.WatchStudy": lambda w: search_pb2.WatchStudyRequest(study=w.retune.study),
     "SearchService.ListAlgorithms": lambda w: search_pb2.ListAlgorithmsRequest(),
     "TrainingService.ListTrainers": lambda w: training_pb2.ListTrainersRequest(),

@@ -19,8 +19,13 @@ pytestmark = list(ONE_PRODUCT)
 
 # What comes later, and a word of what to use meanwhile.
 LATER = {
-    "SearchService.GetParameterImportance": "ListTrials",
     "DeploymentService.RenderManifests": "keeptune agent run",
+}
+# They get what follows from a resource, not the resource itself.
+ABOUT_A_STUDY = {
+    "SearchService.GetParameterImportance",
+    "SearchService.GetPartialDependence",
+    "SearchService.GetStudyOutlook",
 }
 
 
@@ -52,7 +57,9 @@ async def test_what_there_is_can_be_read(client: Client, world: World, rpc: str)
     silent = rpc == "AgentService.WatchSignals"
     found = await answer(client, rpc, request, 0.3 if silent else 20.0)
     assert (found is None) == silent
-    if rpc.partition(".")[2].startswith("Get") and rpc != "AgentService.GetStatus":
+    if rpc in ABOUT_A_STUDY:
+        assert found.metric == "loss"
+    elif rpc.partition(".")[2].startswith("Get") and rpc != "AgentService.GetStatus":
         assert found.name == request.name
     elif rpc.partition(".")[2].startswith("List") and rpc != "AgentService.ListModels":
         (items,) = (value for field, value in found.ListFields() if field.is_repeated)
@@ -76,11 +83,13 @@ async def test_what_comes_later_says_what_to_use_meanwhile(
 )
 async def test_what_is_not_there_is_not_found(client: Client, world: World, rpc: str) -> None:
     request = READS[rpc](world)
-    collection, _, rest = request.name.partition("/")
-    request.name = f"{collection}/none/{rest.partition('/')[2]}".rstrip("/")
+    field = "study" if rpc in ABOUT_A_STUDY else "name"
+    collection, _, rest = getattr(request, field).partition("/")
+    missing = f"{collection}/none/{rest.partition('/')[2]}".rstrip("/")
+    setattr(request, field, missing)
     with pytest.raises(NotFound) as caught:
         await answer(client, rpc, request)
-    assert request.name in caught.value.message or "none" in caught.value.message
+    assert missing in caught.value.message or "none" in caught.value.message
     assert caught.value.reason == "NOT_FOUND"
 
 

@@ -13,7 +13,8 @@ CONTRACT = {
     "SearchService": (
         "CreateStudy GetStudy ListStudies UpdateStudy StopStudy DeleteStudy SuggestTrials "
         "ReportMeasurements CompleteTrial WorkTrials AddTrials GetTrial ListTrials "
-        "ListOptimalTrials GetParameterImportance WatchStudy ListAlgorithms"
+        "ListOptimalTrials GetParameterImportance GetPartialDependence GetStudyOutlook WatchStudy "
+        "ListAlgorithms"
     ),
     "TrainingService": (
         "ListTrainers GetTrainer CreateTraining GetTraining ListTrainings CancelTraining "

@@ -28,7 +28,10 @@ NOWHERE = {"rack": "none"}
 
 @dataclass(frozen=True)
 class World:
-    """`retune` went all the way to a rollout that waits for a host; `approval` let it pass."""
+    """`retune` went all the way to a rollout that waits for a host; `approval` let it pass.
+
+    `studied` is a study with enough results to learn from.
+    """
 
     rows: Path
     held_out: Path
@@ -36,6 +39,7 @@ class World:
     approval: retuning_pb2.ApproveRetuneRequest
     approved: retuning_pb2.Retune
     onnx: types_pb2.Artifact
+    studied: str
 
     def dataset(self, name: str = "", *, held_out: bool = False) -> types_pb2.Dataset:
         source = self.held_out if held_out else self.rows
@@ -99,12 +103,43 @@ async def build_world(product: Product) -> World:
             while not retune.rollout:
                 await asyncio.sleep(0.1)
                 retune = await get_retune(client, name)
+        studied = await build_study(client)
         trained = await calling(
             client.method("TrainingService.GetTraining")(
                 training_pb2.GetTrainingRequest(name=retune.training)
             )
         )
-    return World(rows, held_out, retune, approval, approved, trained.model.onnx)
+    return World(rows, held_out, retune, approval, approved, trained.model.onnx, studied)
+
+
+async def build_study(client: Client) -> str:
+    """x between 0 and 1 for the least loss, and a dozen results."""
+    study = search_pb2.Study(
+        space=types_pb2.SearchSpace(
+            parameters=[
+                types_pb2.ParameterSpec(name="x", float_range=types_pb2.FloatRange(min=0, max=1))
+            ]
+        ),
+        metrics=[search_pb2.Metric(name="loss", goal=types_pb2.GOAL_MINIMIZE)],
+        algorithm=search_pb2.Algorithm(name="random"),
+        budget=search_pb2.Budget(max_trials=20),
+        seed=1,
+    )
+    create = search_pb2.CreateStudyRequest(
+        request_id="world/study", study_id="studied", study=study
+    )
+    name: str = (await calling(client.method("SearchService.CreateStudy")(create))).name
+    trials = [
+        search_pb2.Trial(
+            state=search_pb2.TRIAL_STATE_COMPLETED,
+            parameters={"x": types_pb2.ParameterValue(double_value=x)},
+            final_measurement=types_pb2.Measurement(metrics={"loss": (x - 0.3) ** 2}),
+        )
+        for x in (np.arange(12) / 12).tolist()
+    ]
+    add = search_pb2.AddTrialsRequest(request_id="world/trials", study=name, trials=trials)
+    await calling(client.method("SearchService.AddTrials")(add))
+    return name
 
 
 async def get_retune(client: Client, name: str) -> retuning_pb2.Retune:

@@ -16,7 +16,6 @@ from sqlalchemy import Connection
 
 from keeptune.runtime.convert import apply_update_mask
 from keeptune.runtime.db import Database
-from keeptune.runtime.errors import NotImplementedYet
 from keeptune.runtime.events import Event, Events
 from keeptune.runtime.ledger import mutate
 from keeptune.runtime.names import parse_study, parse_trial, study_name
@@ -30,11 +29,13 @@ from keeptune.search import (
     studies,
 )
 from keeptune.search.hot import HotStudies
+from keeptune.search.insight_servicer import InsightServicer
+from keeptune.search.insights import Insights
 from keeptune.search.optimizers import registry
 from keeptune.search.optimizers.base import Algorithm
 from keeptune.search.protocol import WorkerProtocol
 from keeptune.search.unit_of_work import TRIAL_CHANGED, TRIAL_MEASURED, UnitOfWork
-from keeptune.v1 import search_pb2, search_pb2_grpc
+from keeptune.v1 import search_pb2
 
 ServicerContext = grpc.aio.ServicerContext[Any, Any]
 M = TypeVar("M", bound=Message)
@@ -44,10 +45,11 @@ log = structlog.get_logger()
 _UPDATABLE = ("display_name", "budget", "pruning", "labels", "lease_duration", "max_retries")
 
 
-class SearchServicer(search_pb2_grpc.SearchServiceServicer):
+class SearchServicer(InsightServicer):
     def __init__(
         self, database: Database, hot: HotStudies, executor: Executor, rng: random.Random
     ) -> None:
+        super().__init__(Insights(database, executor))
         self._database = database
         self._hot = hot
         self._executor = executor
@@ -261,15 +263,6 @@ class SearchServicer(search_pb2_grpc.SearchServiceServicer):
         )
         return search_pb2.ListOptimalTrialsResponse(
             trials=[convert.trial_to_proto(trial) for trial in trials], next_page_token=token
-        )
-
-    async def GetParameterImportance(
-        self, request: search_pb2.GetParameterImportanceRequest, context: ServicerContext
-    ) -> search_pb2.ParameterImportance:
-        await self._database.read(lambda c: _read_study(c, request.study))
-        raise NotImplementedYet(
-            "the importance of parameters is not computed yet",
-            fix="read the trials with ListTrials and compute it from them",
         )
 
     async def WatchStudy(

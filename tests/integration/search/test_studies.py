@@ -429,10 +429,6 @@ async def test_algorithms_are_listed(service: Service) -> None:
 
 
 async def test_what_comes_later_says_so(service: Service) -> None:
-    await service.create(study())
-    request = search_pb2.GetParameterImportanceRequest(study="studies/s")
-    with pytest.raises(NotImplementedYet, match="ListTrials"):
-        await calling(service.stub.GetParameterImportance(request))
     graph = types_pb2.ParameterSpec(name="net", graph=types_pb2.GraphSpace(max_depth=3))
     with pytest.raises(NotImplementedYet) as caught:
         await service.create(study(space=types_pb2.SearchSpace(parameters=[graph])), "g")

@@ -1,0 +1,86 @@
+"""What insight reads of a study: results in the order in which they came."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, and_, select
+
+from keeptune.search.model import TrialState
+from keeptune.search.space import Assignment
+from keeptune.search.tables import final_metrics, trials
+
+_its_value = and_(final_metrics.c.study == trials.c.study, final_metrics.c.trial == trials.c.number)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A completed trial that has the metric."""
+
+    parameters: Assignment
+    value: float
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A trial that has ended, and the final values of it that were asked for."""
+
+    sequence: int
+    number: int
+    completed: bool
+    metrics: dict[str, float]
+
+
+def completed_with(
+    connection: Connection, study: str, metric: str, *, every: int
+) -> list[tuple[str, float]]:
+    """Parameters (JSON) and value of completed trials: of every so many results one."""
+    query = (
+        select(trials.c.parameters, final_metrics.c.value)
+        .join(final_metrics, _its_value)
+        .where(
+            trials.c.study == study,
+            trials.c.state == TrialState.COMPLETED.value,
+            trials.c.tell_sequence % every == 0,
+            final_metrics.c.name == metric,
+        )
+        .order_by(trials.c.tell_sequence)
+    )
+    return [(row.parameters, row.value) for row in connection.execute(query)]
+
+
+def read(rows: Sequence[tuple[str, float]]) -> list[Reading]:
+    return [Reading(json.loads(parameters), value) for parameters, value in rows]
+
+
+def endings(
+    connection: Connection, study: str, metrics: Collection[str], *, after: int, limit: int
+) -> list[Ending]:
+    """The results after the first `after`, at most `limit` of them."""
+    query = (
+        select(
+            trials.c.tell_sequence,
+            trials.c.number,
+            trials.c.state,
+            final_metrics.c.name,
+            final_metrics.c.value,
+        )
+        .outerjoin(final_metrics, and_(_its_value, final_metrics.c.name.in_(metrics)))
+        .where(
+            trials.c.study == study,
+            trials.c.tell_sequence > after,
+            trials.c.tell_sequence <= after + limit,
+        )
+        .order_by(trials.c.tell_sequence)
+    )
+    found: dict[int, Ending] = {}
+    for row in connection.execute(query):
+        completed = row.state == TrialState.COMPLETED.value
+        ending = found.setdefault(
+            row.tell_sequence, Ending(row.tell_sequence, row.number, completed, {})
+        )
+        if row.name is not None:
+            ending.metrics[row.name] = row.value
+    return list(found.values())
