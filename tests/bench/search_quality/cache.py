@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from keeptune.search.space import Assignment
-from tests.bench.search_quality.tasks import REVISION, Task
+from tests.bench.search_quality.tasks import TASKS, Task
 
 VARIABLE = "KEEPTUNE_BENCH_CACHE"
 _TABLES = """
@@ -36,9 +36,9 @@ def folder() -> Path:
 
 
 @functools.cache
-def version() -> str:
+def version(task: str) -> str:
     """Evaluations of another one mean something else."""
-    return f"{REVISION}/scikit-learn {importlib.metadata.version('scikit-learn')}"
+    return f"{TASKS[task].revision}/scikit-learn {importlib.metadata.version('scikit-learn')}"
 
 
 class Cache:
@@ -52,7 +52,7 @@ class Cache:
 
     def loss(self, task: Task, parameters: Assignment) -> float:
         """Of the task at the parameters, evaluated if that has not been done before."""
-        key = version(), task.name, json.dumps(dict(parameters), sort_keys=True)
+        key = version(task.name), task.name, json.dumps(dict(parameters), sort_keys=True)
         row = self._db.execute(
             "SELECT loss FROM evaluations WHERE version = ? AND task = ? AND parameters = ?", key
         ).fetchone()
@@ -65,22 +65,24 @@ class Cache:
     def best(self, task: str) -> float | None:
         """The lowest loss that anybody has seen here."""
         row = self._db.execute(
-            "SELECT min(loss) FROM evaluations WHERE version = ? AND task = ?", (version(), task)
+            "SELECT min(loss) FROM evaluations WHERE version = ? AND task = ?",
+            (version(task), task),
         ).fetchone()
         return None if row[0] is None else float(row[0])
 
-    def run(self, key: Iterable[object]) -> dict[str, Any] | None:
-        """A run that was kept."""
+    def run(self, task: str, key: Iterable[object]) -> dict[str, Any] | None:
+        """A run on the task that was kept."""
         row = self._db.execute(
-            "SELECT run FROM runs WHERE version = ? AND key = ?", (version(), _text(key))
+            "SELECT run FROM runs WHERE version = ? AND key = ?", (version(task), _text(task, key))
         ).fetchone()
         return None if row is None else json.loads(row[0])
 
-    def keep(self, key: Iterable[object], run: dict[str, Any]) -> None:
+    def keep(self, task: str, key: Iterable[object], run: dict[str, Any]) -> None:
         self._db.execute(
-            "INSERT OR REPLACE INTO runs VALUES (?, ?, ?)", (version(), _text(key), json.dumps(run))
+            "INSERT OR REPLACE INTO runs VALUES (?, ?, ?)",
+            (version(task), _text(task, key), json.dumps(run)),
         )
 
 
-def _text(key: Iterable[object]) -> str:
-    return json.dumps([str(part) for part in key])
+def _text(task: str, key: Iterable[object]) -> str:
+    return json.dumps([task, *(str(part) for part in key)])

@@ -6,6 +6,7 @@ name is one of keeptune's algorithms (`auto`, `random`, `bayesian`, `nevergrad/C
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 from collections.abc import Sequence
@@ -50,11 +51,15 @@ class Method:
         return peer
 
     def version(self) -> str | None:
-        """Of the public tool; None for keeptune's algorithms, which change all the time."""
-        return (
-            f"{self.package} {importlib.metadata.version(self.package)}" if self.package else None
-        )
+        """Of the public tool, if it is installed; keeptune's algorithms change all the time."""
+        if self.package is None:
+            return None
+        try:
+            return f"{self.package} {importlib.metadata.version(self.package)}"
+        except importlib.metadata.PackageNotFoundError:
+            return None
 
+    @functools.cache  # noqa: B019 there are few methods
     def missing(self) -> str | None:
         """Why it cannot be used here; None if it can."""
         try:

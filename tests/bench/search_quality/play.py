@@ -33,10 +33,13 @@ class Run:
 def play(method: Method, task: Task, seed: int, trials: int, batch: int, cache: Cache) -> Run:
     """Plays a run, or takes it from the cache: those of public tools do not change."""
     version = method.version()
-    key = method.name, version, task.name, seed, trials, batch
-    kept = cache.run(key) if version else None
-    if kept is not None:
+    key = method.name, seed, trials, batch
+    kept = cache.run(task.name, key) if method.package else None
+    # Without the tool itself, what it did elsewhere is as good.
+    if kept is not None and version in (None, kept["version"]):
         return Run(**{**kept, "losses": tuple(kept["losses"])})
+    if method.missing():
+        raise ImportError(method.missing())
     peer = method.make(Settings(task.space, seed, trials, batch))
     losses: list[float] = []
     spent, suggestions = 0.0, 0
@@ -70,5 +73,5 @@ def play(method: Method, task: Task, seed: int, trials: int, batch: int, cache: 
         version,
     )
     if version:
-        cache.keep(key, asdict(run))
+        cache.keep(task.name, key, asdict(run))
     return run

@@ -15,7 +15,7 @@ from keeptune.search.optimizers.base import Problem
 from keeptune.search.optimizers.random_search import RandomSearch
 from tests.bench.search_quality.cache import Cache, version
 from tests.bench.search_quality.scores import Scale, random_median
-from tests.bench.search_quality.tasks import Task
+from tests.bench.search_quality.tasks import TASKS, Task
 
 _FILE = Path(__file__).with_name("references.json")
 # The same points as random search with these seeds has, so that each is evaluated once.
@@ -50,12 +50,12 @@ def renew(tasks: list[Task], cache: Cache) -> None:
         losses = pool(task, cache)
         bests = (cache.best(task.name), known.get(task.name, {}).get("best"))
         known[task.name] = {
+            "version": version(task.name),
             "best": min(best for best in bests if best is not None),
             "random": {str(trials): random_median(losses, trials) for trials in BUDGETS},
         }
         print(f"{task.name:20} best {known[task.name]['best']:.6g}", flush=True)
-    content = {"version": version(), "tasks": dict(sorted(known.items()))}
-    _FILE.write_text(json.dumps(content, indent=1) + "\n")
+    _FILE.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n")
     _known.cache_clear()
 
 
@@ -63,7 +63,10 @@ def renew(tasks: list[Task], cache: Cache) -> None:
 def _known() -> dict[str, Any]:
     if not _FILE.exists():
         return {}
-    content = json.loads(_FILE.read_text())
-    # Of another version of the tasks it would be wrong.
-    tasks: dict[str, Any] = content["tasks"] if content["version"] == version() else {}
-    return tasks
+    known = json.loads(_FILE.read_text())
+    # Of another version of the task it would be wrong.
+    return {
+        name: found
+        for name, found in known.items()
+        if name in TASKS and found["version"] == version(name)
+    }

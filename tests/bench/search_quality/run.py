@@ -34,6 +34,14 @@ from tests.bench.search_quality.tasks import TASKS, Task  # noqa: E402
 
 
 @dataclass(frozen=True)
+class Skipped:
+    """A method whose tool is not installed."""
+
+    method: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Job:
     method: str
     task: str
@@ -41,7 +49,7 @@ class Job:
     trials: int
     batch: int
 
-    def __call__(self) -> Run | str:
+    def __call__(self) -> Run | Skipped | str:
         """The run, or what went wrong."""
         store = cache.Cache(cache.folder())
         try:
@@ -53,6 +61,8 @@ class Job:
                 self.batch,
                 store,
             )
+        except ImportError as absent:
+            return Skipped(self.method, str(absent))
         except Exception:  # noqa: BLE001 a tool that breaks on one task has still played the others
             return f"{self.method} on {self.task}, seed {self.seed}:\n{traceback.format_exc()}"
 
@@ -60,33 +70,31 @@ class Job:
 def compared(
     methods: list[str], tasks: list[Task], seeds: list[int], trials: int, batch: int, jobs: int
 ) -> tuple[list[Run], list[str]]:
-    """The runs of all methods that can be used here, and what went wrong."""
-    usable = []
-    for name in methods:
-        reason = peers.method(name).missing()
-        if reason:
-            print(reason, flush=True)
-        else:
-            usable.append(name)
+    """The runs of all methods that can be used here or are known, and what went wrong."""
     todo = [
         Job(method, task.name, seed, trials, batch)
-        for method, task, seed in product(usable, tasks, seeds)
+        for method, task, seed in product(methods, tasks, seeds)
     ]
+    skipped: set[str] = set()
     runs: list[Run] = []
     faults: list[str] = []
     began = time.monotonic()
     for i, result in enumerate(_results(todo, jobs), 1):
         if isinstance(result, Run):
             runs.append(result)
+        elif isinstance(result, Skipped):
+            if result.method not in skipped:
+                print(result.reason, flush=True)
+            skipped.add(result.method)
         else:
             faults.append(result)
             print(result, flush=True)
         if i % 100 == 0:
             print(f"{i} of {len(todo)} runs, {time.monotonic() - began:.0f} s", flush=True)
-    return runs, faults
+    return [run for run in runs if run.method not in skipped], faults
 
 
-def _results(todo: list[Job], jobs: int) -> Iterator[Run | str]:
+def _results(todo: list[Job], jobs: int) -> Iterator[Run | Skipped | str]:
     if jobs == 1:
         yield from (job() for job in todo)
         return
