@@ -89,6 +89,42 @@ def test_a_study_from_its_manifest_to_its_picture(
     keeptune("study", "show", "pictured", status=3)
 
 
+def test_what_a_study_has_taught(keeptune: Keeptune, control_plane: Served, tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(
+        STUDY.format(name="taught").replace("trials: 4", "trials: 40")
+    )
+    keeptune("study", "create", "-f", "study.yaml")
+    refused = keeptune("study", "importance", "taught", "--json", status=6).error
+    assert refused["reason"] == "TOO_FEW_TRIALS"
+    with Client(data_dir=control_plane.data_dir) as client:
+        for trial in client.study("taught").trials("w"):
+            act = 1.0 if trial.parameters["act"] == "gelu" else 0.0
+            trial.complete(accuracy=act + 0.05 * np.log10(trial.parameters["lr"]))
+
+    shown = keeptune("study", "importance", "taught")
+    assert shown.out.splitlines()[0].split() == ["PARAMETER", "SHARE", "80", "%", "ACCURACY"]
+    first = shown.out.splitlines()[1]
+    assert first.startswith("act") and "####" in first
+    assert "40 trials; the model explains most" in shown.err
+    data = keeptune("study", "importance", "taught", "--json").data
+    assert [each["parameter"] for each in data["importances"]] == ["act", "lr"]
+
+    curve = keeptune("study", "dependence", "taught", "act").out.splitlines()
+    assert [line.split()[0] for line in curve] == ["ACT", "relu", "gelu"]
+    assert float(curve[2].split()[1]) - float(curve[1].split()[1]) > 0.8
+    matrix = keeptune("study", "dependence", "taught", "lr", "act", "--points", "3").out
+    assert [line.split()[0] for line in matrix.splitlines()] == ["LR", "1e-05", "0.001", "0.1"]
+    assert len(keeptune("study", "dependence", "taught", "lr", "--json").data["mean"]) == 20
+    assert "metric" in keeptune("study", "outlook", "taught", "--metric", "x", status=2).err
+    assert "parameters[0]" in keeptune("study", "dependence", "taught", "no", status=2).err
+
+    told = keeptune("study", "outlook", "taught", "--trials", "5", "--tolerance", "10").out
+    assert told.startswith("5 further trials will probably not help")
+    assert "studies/taught/trials/" in told.splitlines()[-1]
+    outlook = keeptune("study", "outlook", "taught", "--json").data
+    assert outlook["further_trials"] == "20" and outlook["best"] > 0.9
+
+
 def test_a_study_that_is_stopped(keeptune: Keeptune, tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(STUDY.format(name="stopped"))
     keeptune("study", "create", "-f", "study.yaml")

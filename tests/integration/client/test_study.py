@@ -81,6 +81,36 @@ async def test_the_same_with_an_event_loop(search_server: Served) -> None:
         assert (await study.status()).trials["completed"] == 6
 
 
+def test_what_a_study_has_taught(client: Client) -> None:
+    study = client.create_study(
+        {"x": Float(-3, 3), "kind": Choice(["a", "b"]), "depth": Int(1, 9)},
+        metric="loss",
+        goal="minimize",
+        budget=40,
+        algorithm="quasi-random",
+    )
+    with pytest.raises(errors.FailedPrecondition, match="10 more trials"):
+        study.importance()
+    study.optimize(lambda trial: trial.parameters["x"] ** 2 + trial.parameters["depth"] / 9)
+    found = study.importance()
+    assert found.parameters[0].parameters == ("x",)
+    assert found.parameters[0].low <= found.parameters[0].value <= found.parameters[0].high
+    assert (found.metric, found.trials, len(found.interactions)) == ("loss", 40, 3)
+    assert found.remark and found.r_squared > 0.3
+    curve = study.dependence("depth", points=20)
+    assert curve.axes == (("depth", tuple(range(1, 10))),)
+    assert len(curve.mean) == len(curve.low) == len(curve.high) == 9
+    assert study.dependence("kind", "x", points=3).axes[0] == ("kind", ("a", "b"))
+    outlook = study.outlook(trials=10)
+    assert outlook.best == study.best.metrics["loss"]
+    assert outlook.best_trial == study.best.name
+    assert (outlook.trials, outlook.further_trials) == (40, 10)
+    assert outlook.helps is (outlook.advice != "STOP")
+    assert outlook.expected_best_interval[0] <= outlook.expected_best_interval[1]
+    assert "10 further trials" in outlook.verdict and outlook.evidence
+    assert not study.outlook(tolerance=100.0).helps
+
+
 def test_an_exception_fails_the_trial_and_not_the_program(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from keeptune.cli import output, verbs
+from keeptune.cli import insight, output, verbs
 from keeptune.cli.options import file_option, json_option
 from keeptune.cli.session import Session, pass_session
 
@@ -175,6 +175,11 @@ def plot(session: Session, name: str, file: Path | None, metric: str) -> None:
         output.print_json({"file": str(target)})
     else:
         click.echo(target)
+
+
+insight.add_importance(study)
+insight.add_dependence(study)
+insight.add_outlook(study)
 
 
 @study.command()

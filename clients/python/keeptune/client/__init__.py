@@ -9,7 +9,8 @@
 
 async_client, async_study, async_trial   what it does, for programs with an event loop
 sync_client, study, loop_thread          the same surface without one
-space, settings, values, results         what goes in and comes out, in Python's own terms
+space, settings, values, results, insight
+                                         what goes in and comes out, in Python's own terms
 connection                               where the services are, and what to show there
 services, stubs, persistence             the RPCs: typed errors, request ids, retries, resuming
 nouns, resources                         fetching, listing and watching any resource alike
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from keeptune.client.async_client import AsyncClient
     from keeptune.client.async_study import AsyncStudy
     from keeptune.client.async_trial import AsyncTrial
+    from keeptune.client.insight import Dependence, Importance, Outlook, Share
     from keeptune.client.results import (
         PolicyStatus,
         RetuneStatus,
@@ -46,13 +48,17 @@ __all__ = [
     "Between",
     "Choice",
     "Client",
+    "Dependence",
     "Fixed",
     "Float",
+    "Importance",
     "Int",
     "Median",
     "Metric",
+    "Outlook",
     "PolicyStatus",
     "RetuneStatus",
+    "Share",
     "Study",
     "StudyEvent",
     "StudyStatus",
@@ -66,6 +72,7 @@ _HOMES = {
     "async_client": ("AsyncClient",),
     "async_study": ("AsyncStudy",),
     "async_trial": ("AsyncTrial",),
+    "insight": ("Dependence", "Importance", "Outlook", "Share"),
     "results": ("PolicyStatus", "RetuneStatus", "StudyEvent", "StudyStatus", "TrialResult"),
     "settings": ("Asha", "Median", "Metric"),
     "space": ("Between", "Choice", "Fixed", "Float", "Int"),

@@ -11,8 +11,9 @@ import socket
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from keeptune.client import results, values
+from keeptune.client import insight, results, values
 from keeptune.client.async_trial import AsyncTrial
+from keeptune.client.insight import Dependence, Importance, Outlook
 from keeptune.client.persistence import persist, resume
 from keeptune.client.results import StudyEvent, StudyStatus, TrialResult
 from keeptune.runtime.convert import from_duration
@@ -170,6 +171,39 @@ class AsyncStudy:
             token = page.next_page_token
             if not token:
                 return found
+
+    async def importance(self, *, metric: str = "") -> Importance:
+        """Which parameters matter, with 80 % intervals; for the first objective by default.
+
+        Raises FailedPrecondition while too few trials have completed.
+        """
+        request = search_pb2.GetParameterImportanceRequest(study=self.name, metric=metric)
+        return insight.importance(await self._search.GetParameterImportance(request))
+
+    async def dependence(self, *parameters: str, metric: str = "", points: int = 0) -> Dependence:
+        """How the metric follows one parameter, or two, all others averaged.
+
+        `points` is at how many values of each (0 = 20 of one, 10 of two). Raises
+        FailedPrecondition while too few trials have completed.
+        """
+        request = search_pb2.GetPartialDependenceRequest(
+            study=self.name, parameters=parameters, metric=metric, points=points
+        )
+        return insight.dependence(await self._search.GetPartialDependence(request))
+
+    async def outlook(
+        self, *, metric: str = "", trials: int = 0, tolerance: float | None = None
+    ) -> Outlook:
+        """Whether so many further trials will help (0 = what is left of the budget).
+
+        An improvement by no more than `tolerance` counts as none; by default that is a hundredth
+        of the distance from the best to the median. Raises FailedPrecondition while too few trials
+        have completed.
+        """
+        request = search_pb2.GetStudyOutlookRequest(
+            study=self.name, metric=metric, trials=trials, tolerance=tolerance
+        )
+        return insight.outlook(await self._search.GetStudyOutlook(request))
 
     async def status(self) -> StudyStatus:
         """How the study stands now."""

@@ -9,6 +9,7 @@ from typing import Any, Self, TypeAlias
 
 from keeptune.client.async_study import AsyncStudy, default_worker
 from keeptune.client.async_trial import AsyncTrial
+from keeptune.client.insight import Dependence, Importance, Outlook
 from keeptune.client.loop_thread import LoopThread
 from keeptune.client.results import StudyEvent, StudyStatus, TrialResult
 from keeptune.client.values import Value
@@ -175,6 +176,34 @@ class Study:
         """
         return self._loop.run(
             self._inner.results(filter=filter, order_by=order_by, history=history)
+        )
+
+    def importance(self, *, metric: str = "") -> Importance:
+        """Which parameters matter, with 80 % intervals; for the first objective by default.
+
+        Raises FailedPrecondition while too few trials have completed.
+        """
+        return self._loop.run(self._inner.importance(metric=metric))
+
+    def dependence(self, *parameters: str, metric: str = "", points: int = 0) -> Dependence:
+        """How the metric follows one parameter, or two, all others averaged.
+
+        `points` is at how many values of each (0 = 20 of one, 10 of two). Raises
+        FailedPrecondition while too few trials have completed.
+        """
+        return self._loop.run(self._inner.dependence(*parameters, metric=metric, points=points))
+
+    def outlook(
+        self, *, metric: str = "", trials: int = 0, tolerance: float | None = None
+    ) -> Outlook:
+        """Whether so many further trials will help (0 = what is left of the budget).
+
+        An improvement by no more than `tolerance` counts as none; by default that is a hundredth
+        of the distance from the best to the median. Raises FailedPrecondition while too few trials
+        have completed.
+        """
+        return self._loop.run(
+            self._inner.outlook(metric=metric, trials=trials, tolerance=tolerance)
         )
 
     def status(self) -> StudyStatus:
