@@ -18,7 +18,6 @@ from keeptune.search.optimizers.base import (
     Result,
     Suggestion,
 )
-from keeptune.search.optimizers.random_search import RandomSearch
 from keeptune.search.replay import Asked, Follower
 from keeptune.search.space import Assignment
 from tests.unit.search.spaces import MIXED, loss
@@ -29,6 +28,10 @@ FAMILIES = [
     "random",
     "grid",
     "quasi-random",
+    "tpe",
+    "regularized-evolution",
+    "q-learning",
+    "actor-critic",
     "quasi-random+nevergrad/OnePlusOne",
     "quasi-random+nevergrad/TwoPointsDE",
     "nevergrad/OnePlusOne",
@@ -198,5 +201,6 @@ def test_an_adopting_optimizer_computes_nothing_again() -> None:
 
 
 def test_only_those_that_can_adopt() -> None:
-    assert isinstance(RandomSearch(Problem(MIXED, 1)), Adopting)
+    for name in ("random", "tpe", "regularized-evolution", "q-learning", "actor-critic"):
+        assert isinstance(registry.make(name, Problem(MIXED, 1)), Adopting)
     assert not isinstance(registry.make("quasi-random", Problem(MIXED, 1)), Adopting)

@@ -7,6 +7,7 @@ and telling again (see `replay`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol, runtime_checkable
@@ -106,3 +107,11 @@ class Algorithm:
     multi_objective: bool = False
     constraints: bool = False
     parallel: bool = True
+
+
+@dataclass(frozen=True)
+class Method:
+    """An algorithm and what makes its optimisers; what the entry point of a plugin names."""
+
+    algorithm: Algorithm
+    make: Callable[[Problem], Optimizer]

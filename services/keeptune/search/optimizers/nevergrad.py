@@ -28,6 +28,7 @@ from keeptune.search.optimizers.base import (
     Suggestion,
 )
 from keeptune.search.optimizers.nevergrad_library import Turn, library, settle, threads_of
+from keeptune.search.optimizers.rehearsal import reason, rehearse
 from keeptune.search.space import Assignment
 
 PREFIX = "nevergrad/"
@@ -37,7 +38,6 @@ _ASSUMED_TRIALS = 100
 _OVER_BUDGET = "Over the budget"
 # Tells the seed of the global states from that of any round.
 _GLOBAL_STATE = 2**32
-_REHEARSED = 3
 
 
 def check(name: str, problem: Problem, field: str) -> None:
@@ -56,11 +56,11 @@ def check(name: str, problem: Problem, field: str) -> None:
             reason="UNKNOWN_ALGORITHM",
         )
     try:
-        _rehearse(NevergradSearch(name, problem))
+        rehearse(NevergradSearch(name, problem), problem)
     except Exception as error:
         raise InvalidInput(
             field=field,
-            problem=f"is {PREFIX + name!r}, which cannot work on this study: {_reason(error)}",
+            problem=f"is {PREFIX + name!r}, which cannot work on this study: {reason(error)}",
             fix='choose another algorithm, e.g. "auto"',
             reason="ALGORITHM_UNFIT",
         ) from error
@@ -115,7 +115,7 @@ class NevergradSearch:
                 candidate = self._asked_within_budget()
         except Exception as error:  # whatever it raises means that it cannot go on
             raise FailedPrecondition(
-                f"{self.name} cannot go on after {number - 1} trials: {_reason(error)}",
+                f"{self.name} cannot go on after {number - 1} trials: {reason(error)}",
                 fix="create a study with another algorithm that warm-starts from this one",
                 reason="ALGORITHM_FAILED",
             ) from error
@@ -230,25 +230,6 @@ class NevergradSearch:
             else:
                 point[p.name] = p.domain.to_unit(value)
         return self._optimizer.parametrization.spawn_child(new_value=point)
-
-
-def _rehearse(search: NevergradSearch) -> None:
-    """A few steps, in which packages that are missing show."""
-    objectives = search.problem.objectives
-    for number in range(1, _REHEARSED + 1):
-        answer = search.ask(number)
-        assert isinstance(answer, Suggestion)
-        losses = (1.0 / number,) * objectives
-        search.tell(Result(number, answer.parameters, Outcome.MEASURED, losses))
-
-
-def _reason(error: BaseException) -> str:
-    """What went wrong at first, beneath what was made of it on its way."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    if isinstance(error, ImportError) and error.name:
-        return f"it needs the Python package {error.name!r}, which is not installed"
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _description(kind: Any) -> str:

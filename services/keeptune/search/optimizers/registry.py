@@ -3,45 +3,60 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Iterator
 
 from keeptune.runtime.errors import InvalidInput
 from keeptune.search.optimizers import (
+    actor_critic,
     auto,
     bayesian,
     grid,
     nevergrad,
+    q_learning,
     quasi_random,
     random_search,
+    regularized_evolution,
+    tpe,
 )
 from keeptune.search.optimizers.auto import Choice
-from keeptune.search.optimizers.base import Algorithm, Optimizer, Problem
+from keeptune.search.optimizers.base import Algorithm, Method, Optimizer, Problem
+from keeptune.search.optimizers.plugins import Plugins
 
 DEFAULT = auto.ALGORITHM.name
 
-_MAKERS: dict[str, Callable[[Problem], Optimizer]] = {
-    random_search.ALGORITHM.name: random_search.RandomSearch,
-    grid.ALGORITHM.name: grid.GridSearch,
-    quasi_random.ALGORITHM.name: quasi_random.QuasiRandomSearch,
-    bayesian.ALGORITHM.name: bayesian.make,
-}
+_METHODS = (
+    Method(random_search.ALGORITHM, random_search.RandomSearch),
+    Method(grid.ALGORITHM, grid.GridSearch),
+    Method(quasi_random.ALGORITHM, quasi_random.QuasiRandomSearch),
+    Method(bayesian.ALGORITHM, bayesian.make),
+    Method(tpe.ALGORITHM, tpe.TreeParzenSearch),
+    Method(regularized_evolution.ALGORITHM, regularized_evolution.RegularizedEvolution),
+    Method(q_learning.ALGORITHM, q_learning.QLearning),
+    Method(actor_critic.ALGORITHM, actor_critic.ActorCritic),
+)
+_MAKERS = {method.algorithm.name: method.make for method in _METHODS}
 
 
 def algorithms() -> Iterator[Algorithm]:
     """Everything a study can name. Takes seconds the first time."""
     yield auto.ALGORITHM
-    yield random_search.ALGORITHM
-    yield grid.ALGORITHM
-    yield quasi_random.ALGORITHM
-    yield bayesian.ALGORITHM
+    yield from (method.algorithm for method in _METHODS)
+    yield from plugins().usable()
     yield from nevergrad.algorithms()
+
+
+@functools.cache
+def plugins() -> Plugins:
+    """What other packages bring; what is installed while a program runs is seen by the next."""
+    return Plugins.installed(taken=(DEFAULT, *_MAKERS))
 
 
 def choose(name: str, problem: Problem, field: str) -> Choice:
     """The algorithm that a study with this wish gets, tried out on its problem.
 
     Takes seconds the first time. Raises InvalidInput naming `field` for an unknown name, and for
-    an algorithm that cannot work on the problem.
+    an algorithm that cannot work on the problem, FailedPrecondition for a plugin that is broken.
     """
     if name in ("", DEFAULT):
         return auto.choose(problem)
@@ -53,6 +68,8 @@ def choose(name: str, problem: Problem, field: str) -> Choice:
                 fix='use "auto"',
             )
         nevergrad.check(name.removeprefix(nevergrad.PREFIX), problem, field)
+    elif name in plugins().names:
+        plugins().check(name, problem, field)
     elif name not in _MAKERS:
         raise _unknown(name, field)
     if name == grid.ALGORITHM.name and problem.trials is None:
@@ -67,7 +84,9 @@ def make(name: str, problem: Problem) -> Optimizer:
         return auto.StartedSearch(main, problem)
     if name.startswith(nevergrad.PREFIX):
         return nevergrad.NevergradSearch(name.removeprefix(nevergrad.PREFIX), problem)
-    return _MAKERS[name](problem)
+    if name in _MAKERS:
+        return _MAKERS[name](problem)
+    return plugins().make(name, problem)
 
 
 def _check_finite(problem: Problem, field: str) -> None:
@@ -81,7 +100,7 @@ def _check_finite(problem: Problem, field: str) -> None:
 
 
 def _unknown(name: str, field: str) -> InvalidInput:
-    known = (DEFAULT, *_MAKERS)
+    known = (DEFAULT, *_MAKERS, *plugins().names)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     guess = f"did you mean {' or '.join(close)}? " if close else ""
     return InvalidInput(

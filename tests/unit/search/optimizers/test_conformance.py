@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 from keeptune.runtime.errors import InvalidInput
-from keeptune.search.optimizers import auto, registry
-from keeptune.search.optimizers.base import Nothing, Outcome, Problem, Result, Suggestion
+from keeptune.search import conformance
+from keeptune.search.optimizers import auto, bayesian, registry
+from keeptune.search.optimizers.base import (
+    Algorithm,
+    Method,
+    Nothing,
+    Outcome,
+    Problem,
+    Result,
+    Suggestion,
+)
+from keeptune.search.optimizers.bayesian.search import BayesianSearch, Settings
 from keeptune.search.space import Assignment, SearchSpace
-from tests.unit.search.spaces import CATEGORICAL, INTEGERS, MIXED, NUMERIC, SPACES, loss
+from tests.unit.search.spaces import CATEGORICAL, INTEGERS, MIXED, NUMERIC, loss
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-ALGORITHMS = [
+NAMES = [
     "random",
     "grid",
     "quasi-random",
+    "bayesian",
+    "tpe",
+    "regularized-evolution",
+    "q-learning",
+    "actor-critic",
     "quasi-random+nevergrad/OnePlusOne",
     "nevergrad/OnePlusOne",
     "nevergrad/CMA",
@@ -24,7 +41,12 @@ ALGORITHMS = [
     "nevergrad/NGOpt",
     "nevergrad/Cobyla",
 ]
-LEARNING = ["quasi-random+nevergrad/OnePlusOne", "nevergrad/CMA", "nevergrad/TwoPointsDE"]
+LEARNING = [
+    "bayesian",
+    "quasi-random+nevergrad/OnePlusOne",
+    "nevergrad/CMA",
+    "nevergrad/TwoPointsDE",
+]
 
 
 def suggestions(algorithm: str, problem: Problem, count: int) -> list[Assignment]:
@@ -41,68 +63,37 @@ def suggestions(algorithm: str, problem: Problem, count: int) -> list[Assignment
     return found
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-@pytest.mark.parametrize("space", SPACES)
-def test_suggestions_lie_in_the_space(algorithm: str, space: str) -> None:
-    found = suggestions(algorithm, Problem(SPACES[space], 3, trials=10), 10)
-    assert found
-    assert all(SPACES[space].problem_with(each) is None for each in found)
+def method_of(name: str) -> Method:
+    algorithm = Algorithm(name, "", "", multi_objective=True, constraints=True)
+    return Method(algorithm, functools.partial(registry.make, name))
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_seeds_decide(algorithm: str) -> None:
-    one = suggestions(algorithm, Problem(MIXED, 1, trials=10), 10)
-    assert suggestions(algorithm, Problem(MIXED, 1, trials=10), 10) == one
-    if algorithm != "grid":
-        assert suggestions(algorithm, Problem(MIXED, 2, trials=10), 10) != one
+# Less thorough, or these tests would take long.
+HASTY = Settings(samples=1, random=32, mutants=32, rounds=1)
+METHODS = [
+    *map(method_of, NAMES),
+    Method(bayesian.ALGORITHM, functools.partial(BayesianSearch, settings=HASTY)),
+]
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_trials_under_way_do_not_stop_it_for_ever(algorithm: str) -> None:
-    optimizer = registry.make(algorithm, Problem(MIXED, 1, trials=30))
-    waiting: list[tuple[int, Assignment]] = []
-    number = 1
-    while number <= 20:
-        answer = optimizer.ask(number)
-        if answer is Nothing.YET:
-            assert waiting, "it waits for results, but nothing is under way"
-        else:
-            assert isinstance(answer, Suggestion)
-            waiting.append((number, answer.parameters))
-            number += 1
-        if answer is Nothing.YET or len(waiting) == 8:
-            at, parameters = waiting.pop(0)
-            optimizer.tell(Result(at, parameters, Outcome.MEASURED, (loss(parameters),)))
+@pytest.mark.parametrize("check", conformance.CHECKS, ids=conformance.name_of)
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.algorithm.name)
+def test_every_method_conforms(method: Method, check: conformance.Check) -> None:
+    if method.algorithm.name == "grid" and check is conformance.checks.another_seed_gives_others:
+        pytest.skip("a grid knows no chance")
+    check(method)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_broken_and_infeasible_trials_do_not_break_it(algorithm: str) -> None:
-    optimizer = registry.make(algorithm, Problem(MIXED, 1, trials=30))
-    outcomes = [Outcome.INFEASIBLE, Outcome.FAILED, Outcome.MEASURED]
-    for number in range(1, 16):
-        answer = optimizer.ask(number)
-        assert isinstance(answer, Suggestion)
-        outcome = outcomes[number % 3]
-        losses = (loss(answer.parameters),) if outcome is Outcome.MEASURED else ()
-        optimizer.tell(Result(number, answer.parameters, outcome, losses))
+def test_a_grid_ends_with_its_last_point() -> None:
+    assert len(suggestions("grid", Problem(NUMERIC, 1, trials=6), 10)) == 4
+    assert len(suggestions("grid", Problem(CATEGORICAL, 1), 20)) == 9
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_it_takes_several_objectives_and_constraints(algorithm: str) -> None:
-    optimizer = registry.make(algorithm, Problem(MIXED, 1, trials=20, objectives=2, constraints=1))
-    for number in range(1, 13):
-        answer = optimizer.ask(number)
-        assert isinstance(answer, Suggestion)
-        found = loss(answer.parameters)
-        optimizer.tell(
-            Result(number, answer.parameters, Outcome.MEASURED, (found, -found), (found - 2,))
-        )
-
-
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_it_goes_on_beyond_what_was_planned(algorithm: str) -> None:
-    found = suggestions(algorithm, Problem(NUMERIC, 1, trials=6), 10)
-    assert len(found) == (4 if algorithm == "grid" else 10)
+def test_all_own_methods_are_listed_with_their_sources() -> None:
+    listed = {algorithm.name: algorithm for algorithm in registry.algorithms()}
+    own = [name for name in NAMES if "nevergrad" not in name]
+    assert {"auto", "bayesian", *own} <= set(listed)
+    assert all(listed[name].source and listed[name].description for name in own)
 
 
 @pytest.mark.parametrize("algorithm", LEARNING)
@@ -140,9 +131,9 @@ def test_a_start_is_part_of_the_budget() -> None:
     [
         (CATEGORICAL, 100, 1, "grid"),
         (CATEGORICAL, None, 1, "grid"),
-        (CATEGORICAL, 5, 1, "quasi-random+nevergrad/OnePlusOne"),
-        (INTEGERS, None, 1, "quasi-random+nevergrad/OnePlusOne"),
-        (MIXED, 40, 1, "quasi-random+nevergrad/OnePlusOne"),
+        (CATEGORICAL, 5, 1, "bayesian"),
+        (INTEGERS, None, 1, "bayesian"),
+        (MIXED, 40, 1, "bayesian"),
         (MIXED, 1000, 1, "quasi-random+nevergrad/TwoPointsDE"),
         (NUMERIC, 1000, 1, "quasi-random+nevergrad/CMA"),
         (NUMERIC, 1000, 2, "quasi-random+nevergrad/TwoPointsDE"),
@@ -170,6 +161,8 @@ def test_a_space_without_a_choice_needs_no_optimizer() -> None:
     fixed = SearchSpace(tuple(p for p in MIXED.parameters if p.name == "version"))
     assert registry.choose("auto", Problem(fixed, 1, 10), "f").algorithm == "grid"
     assert suggestions("random", Problem(fixed, 1, 10), 2) == [{"version": 2}] * 2
-    assert suggestions("quasi-random", Problem(fixed, 1, 10), 2) == [{"version": 2}] * 2
+    for name in ("quasi-random", "tpe", "regularized-evolution", "q-learning", "actor-critic"):
+        found = suggestions(name, Problem(fixed, 1, 40), 12)
+        assert found == [{"version": 2}] * 12
     with pytest.raises(InvalidInput, match="nothing to choose"):
         registry.choose("nevergrad/PSO", Problem(fixed, 1, 10), "f")
