@@ -11,7 +11,8 @@ tables, sql_store, history, listing    what is kept, and how it is read
 unit_of_work     every way a study changes, in one transaction
 leasing          the lease protocol; `studies`, `imports`: what is done with studies as a whole
 hot              what is kept in memory of studies in use
-insights         insight worked out of a study, off the event loop; `readings`: what it reads
+insights         insight worked out of a study, off the event loop; `readings`: what it reads,
+                 `insight_rules`: what cannot be asked
 
 protocol, *servicer, convert*   the gRPC side
 program, config                 the wiring, and a loop that ends silent workers' leases

@@ -83,5 +83,5 @@ def outlook_to_proto(prospect: Prospect) -> search_pb2.StudyOutlook:
         regret_high=found.regret_high,
         advice=search_pb2.Advice.Value(f"ADVICE_{found.advice.name}"),
         verdict=wording.verdict(found, f"{found.tolerance:.3g}"),
-        evidence=wording.evidence(found, prospect.losses, metric.loss(1.0)),
+        evidence=wording.evidence(found, prospect.records, metric.loss(1.0)),
     )

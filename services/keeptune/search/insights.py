@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -19,31 +19,30 @@ import numpy as np
 from sqlalchemy import Connection
 
 from keeptune.runtime.db import Database
-from keeptune.runtime.errors import FailedPrecondition, InvalidInput
 from keeptune.runtime.names import parse_study, study_name, trial_name
-from keeptune.search import readings, sql_store
+from keeptune.search import insight_rules, readings, sql_store
 from keeptune.search.insight import dependence, forest, importance, outlook
 from keeptune.search.insight.cube import Cube, Floats
 from keeptune.search.insight.dependence import Dependence
 from keeptune.search.insight.forest import Forest
 from keeptune.search.insight.importance import Importance
 from keeptune.search.insight.outlook import Outlook
+from keeptune.search.insight_rules import FEWEST_TRIALS
 from keeptune.search.model import Metric, Progress, Study, StudyState, trials_left
 from keeptune.search.optimizers import seeds
-from keeptune.search.readings import Ending, Reading
+from keeptune.search.readings import Ending, Row
 
 T = TypeVar("T")
 
-FEWEST_TRIALS = 10
 # Trials times parameters that a forest is fitted to; of more trials it is fitted to a part.
 _WORK = 20_000
 _MOST_TRIALS = 2000
 _FEW_TRIALS = 200
 _KEPT = 16
+_READ_AT_ONCE = 5000
 _MOST_FURTHER = 1_000_000
 # Values beyond this count as this, so that their squares are finite.
 _LARGEST = 1e150
-_READ_AT_ONCE = 5000
 # Paths of the study's seed that no optimiser uses.
 _FOREST, _IMPORTANCE, _OUTLOOK = 1_000_001, 1_000_002, 1_000_003
 
@@ -59,21 +58,33 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Prospect:
-    """An outlook, with the losses it comes from and the name of the best trial."""
+    """An outlook, with the losses at its records and the name of the best trial."""
 
     metric: Metric
-    losses: list[float]
+    records: list[float]
     best_trial: str
     found: Outlook
 
 
 @dataclass(frozen=True)
 class _Known:
-    """A study as it stands; `further` = trials that are left of its budget, those under way too."""
+    """A study as it stands; `left` = trials left of its budget, with those under way."""
 
     study: Study
     progress: Progress
-    further: int
+    left: int
+
+    @property
+    def name(self) -> str:
+        return study_name(self.progress.study)
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """Changes with every result."""
+        return self.progress.study, self.progress.incarnation, self.progress.told
+
+    def rng(self, path: int) -> np.random.Generator:
+        return seeds.generator(self.study.plan.seed, path)
 
 
 class Insights:
@@ -83,102 +94,92 @@ class Insights:
         self._lock = asyncio.Lock()
         self._kept: OrderedDict[object, object] = OrderedDict()
 
-    async def importance(self, name: str, metric: str) -> tuple[str, Forest, Importance]:
-        """The metric's name and what matters for it. Raises as `_fitted` does."""
-        known = await self._known(name)
-        chosen = _metric(known.study, metric)
-        async with self._lock:
+    async def importance(self, study: str, metric: str) -> tuple[str, Forest, Importance]:
+        """What matters for the metric, by its name. Raises as `_fitted` does."""
+        known = await self._known(study)
+        chosen = insight_rules.metric_of(known.study, metric)
+
+        async def work() -> tuple[str, Forest, Importance]:
             fitted = await self._fitted(known, chosen)
-            seed = known.study.plan.seed
-            found = await self._keep(
-                ("importance", _key(known), chosen.name),
-                lambda: importance.importance(
-                    fitted.cube, fitted.points, fitted.forest, seeds.generator(seed, _IMPORTANCE)
-                ),
+            rng = known.rng(_IMPORTANCE)
+            found = await self._apart(
+                partial(importance.importance, fitted.cube, fitted.points, fitted.forest, rng)
             )
-        return chosen.name, fitted.forest, found
+            return chosen.name, fitted.forest, found
+
+        async with self._lock:
+            return await self._keep(("importance", known.key, chosen.name), work)
 
     async def dependence(
-        self, name: str, parameters: Sequence[str], metric: str, points: int
+        self, study: str, parameters: Sequence[str], metric: str, points: int
     ) -> tuple[str, Forest, Dependence]:
         """Raises InvalidInput for the parameters, and as `_fitted` does."""
-        known = await self._known(name)
-        chosen = _metric(known.study, metric)
-        _check_parameters(known.study, parameters)
+        known = await self._known(study)
+        chosen = insight_rules.metric_of(known.study, metric)
+        insight_rules.check_parameters(known.study, parameters)
         points = points or (20 if len(parameters) == 1 else 10)
         async with self._lock:
             fitted = await self._fitted(known, chosen)
-            found = await self._keep(
-                ("dependence", _key(known), chosen.name, *parameters, points),
-                lambda: dependence.dependence(fitted.cube, fitted.forest, parameters, points),
+            found = await self._apart(
+                partial(dependence.dependence, fitted.cube, fitted.forest, parameters, points)
             )
         return chosen.name, fitted.forest, found
 
     async def outlook(
-        self, name: str, metric: str, further: int, tolerance: float | None
+        self, study: str, metric: str, further: int, tolerance: float | None
     ) -> Prospect:
         """Raises NotFound, InvalidInput for the metric, FailedPrecondition for too few trials."""
-        known = await self._known(name)
-        chosen = _metric(known.study, metric)
-        further = further or known.further or max(1, known.progress.told // 2)
+        known = await self._known(study)
+        chosen = insight_rules.metric_of(known.study, metric)
+        further = further or known.left or max(1, known.progress.told // 2)
         if known.progress.exhausted:
             further = known.progress.unfinished
         further = min(further, _MOST_FURTHER)
-        async with self._lock:
+
+        async def work() -> Prospect:
             ended = await self._endings(known, chosen)
-            losses = [_loss(known.study, chosen, each) for each in ended]
-            measured = [loss for loss in losses if np.isfinite(loss)]
-            if len(measured) < FEWEST_TRIALS:
-                raise _too_few(known, chosen, len(measured), "within the constraints")
-            if _are_the_same(np.array(measured)):
-                raise _constant(known, chosen, len(measured), "nothing can be said of its future")
-            rng = seeds.generator(known.study.plan.seed, _OUTLOOK)
-            found = await self._keep(
-                ("outlook", _key(known), chosen.name, further, tolerance),
-                lambda: outlook.outlook(np.array(losses), further, tolerance, rng),
-            )
-        best = trial_name(known.progress.study, ended[found.best_trial].number)
-        return Prospect(chosen, losses, best, found)
+            return await self._apart(partial(_look_out, known, chosen, ended, further, tolerance))
+
+        async with self._lock:
+            return await self._keep(("outlook", known.key, chosen.name, further, tolerance), work)
 
     async def _fitted(self, known: _Known, metric: Metric) -> Fitted:
         """Raises FailedPrecondition when there is nothing to be learned from the trials."""
         cube = Cube(known.study.space)
         if not cube.parameters:
-            raise FailedPrecondition(
-                f"{study_name(known.progress.study)} leaves nothing to choose, so nothing matters",
-                fix="give a study parameters with more than one value",
-                reason="NOTHING_TO_CHOOSE",
-            )
+            raise insight_rules.nothing_to_choose(known.name)
         most = min(_MOST_TRIALS, max(_FEW_TRIALS, _WORK // len(cube.parameters)))
-        every = max(1, -(-known.progress.completed // most))
-        rows = await self._database.read(
-            lambda c: readings.completed_with(c, known.progress.study, metric.name, every=every)
-        )
-        if len(rows) < FEWEST_TRIALS:
-            raise _too_few(known, metric, len(rows))
-        return await self._keep(
-            ("forest", _key(known), metric.name),
-            lambda: _fit(known, cube, metric, readings.read(rows)),
-        )
+
+        async def work() -> Fitted:
+            rows = await self._database.read(
+                partial(
+                    readings.completed_with,
+                    study=known.progress.study,
+                    metric=metric.name,
+                    every=max(1, -(-known.progress.completed // most)),
+                    until=known.progress.told,
+                )
+            )
+            if len(rows) < FEWEST_TRIALS:
+                raise insight_rules.too_few(known.name, metric, len(rows))
+            return await self._apart(partial(_fit, known, cube, metric, rows))
+
+        return await self._keep(("forest", known.key, metric.name), work)
 
     async def _endings(self, known: _Known, metric: Metric) -> list[Ending]:
         """Everything that ended, in parts, so that others are not held up."""
         names = {metric.name, *(each.name for each in known.study.constraints)}
         found: list[Ending] = []
-        while len(found) < known.progress.told:
-            after = found[-1].sequence if found else 0
-            part = await self._database.read(
+        for after in range(0, known.progress.told, _READ_AT_ONCE):
+            found += await self._database.read(
                 partial(
                     readings.endings,
                     study=known.progress.study,
                     metrics=names,
                     after=after,
-                    limit=_READ_AT_ONCE,
+                    until=min(after + _READ_AT_ONCE, known.progress.told),
                 )
             )
-            if not part:  # deleted meanwhile
-                break
-            found += part
         return found
 
     async def _known(self, name: str) -> _Known:
@@ -190,33 +191,47 @@ class Insights:
             progress = sql_store.get_progress(connection, study)
             record = sql_store.studies.get(connection, study_name(study))
             left = trials_left(record.doc, progress, record.create_time, now)
-            left = 0 if left == sys.maxsize or record.state != StudyState.ACTIVE else left
+            if record.state != StudyState.ACTIVE or left == sys.maxsize:
+                left = 0
             return _Known(record.doc, progress, left + progress.unfinished)
 
         return await self._database.read(read)
 
-    async def _keep(self, key: object, compute: Callable[[], T]) -> T:
-        """What was computed for the key, or is now, in a thread."""
+    async def _apart(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    async def _keep(self, key: object, work: Callable[[], Awaitable[T]]) -> T:
+        """What is kept by the key, or is worked out now."""
         if key not in self._kept:
-            loop = asyncio.get_running_loop()
-            self._kept[key] = await loop.run_in_executor(self._executor, compute)
+            self._kept[key] = await work()
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return cast(T, self._kept[key])
 
 
-def _key(known: _Known) -> tuple[str, str, int]:
-    return known.progress.study, known.progress.incarnation, known.progress.told
-
-
-def _fit(known: _Known, cube: Cube, metric: Metric, found: list[Reading]) -> Fitted:
+def _fit(known: _Known, cube: Cube, metric: Metric, rows: Sequence[Row]) -> Fitted:
+    found = readings.decode(rows)
     values = _tamed(np.array([each.value for each in found]), metric)
     if _are_the_same(values):
-        raise _constant(known, metric, len(found), "no parameter matters for it")
+        raise insight_rules.constant(known.name, metric, len(found), "no parameter matters for it")
     points = cube.points([each.parameters for each in found])
-    rng = seeds.generator(known.study.plan.seed, _FOREST)
-    return Fitted(cube, points, forest.fit(cube, points, values, rng))
+    return Fitted(cube, points, forest.fit(cube, points, values, known.rng(_FOREST)))
+
+
+def _look_out(
+    known: _Known, metric: Metric, ended: list[Ending], further: int, tolerance: float | None
+) -> Prospect:
+    losses = np.array([_loss(known.study, metric, each) for each in ended])
+    measured = losses[np.isfinite(losses)]
+    if len(measured) < FEWEST_TRIALS:
+        raise insight_rules.too_few(known.name, metric, len(measured), "within the constraints")
+    if _are_the_same(measured):
+        so = "nothing can be said of its future"
+        raise insight_rules.constant(known.name, metric, len(measured), so)
+    found = outlook.outlook(losses, further, tolerance, known.rng(_OUTLOOK))
+    best = trial_name(known.progress.study, ended[found.best_trial].number)
+    return Prospect(metric, losses[list(found.records)].tolist(), best, found)
 
 
 def _tamed(values: Floats, metric: Metric) -> Floats:
@@ -242,50 +257,3 @@ def _loss(study: Study, metric: Metric, ending: Ending) -> float:
     if any(by > 0 for by in study.broken(ending.metrics)):
         return float("inf")
     return min(max(metric.loss(ending.metrics[metric.name]), -_LARGEST), _LARGEST)
-
-
-def _metric(study: Study, name: str) -> Metric:
-    if not name:
-        return study.objectives[0]
-    for metric in study.metrics:
-        if metric.name == name:
-            return metric
-    known = ", ".join(metric.name for metric in study.metrics)
-    raise InvalidInput(
-        field="metric", problem=f"is {name!r}, which the study has not", fix=f"use one of {known}"
-    )
-
-
-def _check_parameters(study: Study, names: Sequence[str]) -> None:
-    free = [parameter.name for parameter in Cube(study.space).parameters]
-    for i, name in enumerate(names):
-        if name in free:
-            continue
-        fixed = name in study.space.by_name
-        raise InvalidInput(
-            field=f"parameters[{i}]",
-            problem=f"is {name!r}, which " + ("has no range" if fixed else "the space has not"),
-            fix=f"use {', '.join(free[:20])}" if free else "the space leaves nothing to choose",
-        )
-
-
-def _constant(known: _Known, metric: Metric, have: int, so: str) -> FailedPrecondition:
-    return FailedPrecondition(
-        f"{metric.name} is the same in all {have} completed trials of "
-        f"{study_name(known.progress.study)}, so {so}",
-        fix="name another metric, or complete more trials",
-        reason="CONSTANT_METRIC",
-    )
-
-
-def _too_few(known: _Known, metric: Metric, have: int, where: str = "") -> FailedPrecondition:
-    missing = FEWEST_TRIALS - have
-    noun = "trial" if missing == 1 else "trials"
-    return FailedPrecondition(
-        f"{study_name(known.progress.study)} has {have} completed trials with "
-        f"{metric.name}{f' {where}' if where else ''}, too few to learn from: {missing} more "
-        f"{noun} must complete",
-        fix=f"complete {missing} more {noun}, or add known results with AddTrials",
-        reason="TOO_FEW_TRIALS",
-        metadata={"completed": str(have), "needed": str(FEWEST_TRIALS)},
-    )

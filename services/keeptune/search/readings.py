@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from sqlalchemy import Connection, and_, select
 
 from keeptune.search.model import TrialState
 from keeptune.search.space import Assignment
 from keeptune.search.tables import final_metrics, trials
+
+# Parameters as JSON, and a value.
+Row: TypeAlias = tuple[str, float]
 
 _its_value = and_(final_metrics.c.study == trials.c.study, final_metrics.c.trial == trials.c.number)
 
@@ -27,22 +31,22 @@ class Reading:
 class Ending:
     """A trial that has ended, and the final values of it that were asked for."""
 
-    sequence: int
     number: int
     completed: bool
     metrics: dict[str, float]
 
 
 def completed_with(
-    connection: Connection, study: str, metric: str, *, every: int
-) -> list[tuple[str, float]]:
-    """Parameters (JSON) and value of completed trials: of every so many results one."""
+    connection: Connection, study: str, metric: str, *, every: int, until: int
+) -> list[Row]:
+    """Completed trials that have the metric: of every so many of the first results one."""
     query = (
         select(trials.c.parameters, final_metrics.c.value)
         .join(final_metrics, _its_value)
         .where(
             trials.c.study == study,
             trials.c.state == TrialState.COMPLETED.value,
+            trials.c.tell_sequence <= until,
             trials.c.tell_sequence % every == 0,
             final_metrics.c.name == metric,
         )
@@ -51,14 +55,14 @@ def completed_with(
     return [(row.parameters, row.value) for row in connection.execute(query)]
 
 
-def read(rows: Sequence[tuple[str, float]]) -> list[Reading]:
+def decode(rows: Sequence[Row]) -> list[Reading]:
     return [Reading(json.loads(parameters), value) for parameters, value in rows]
 
 
 def endings(
-    connection: Connection, study: str, metrics: Collection[str], *, after: int, limit: int
+    connection: Connection, study: str, metrics: Collection[str], *, after: int, until: int
 ) -> list[Ending]:
-    """The results after the first `after`, at most `limit` of them."""
+    """The results after the first `after`, up to the one in place `until`."""
     query = (
         select(
             trials.c.tell_sequence,
@@ -71,16 +75,14 @@ def endings(
         .where(
             trials.c.study == study,
             trials.c.tell_sequence > after,
-            trials.c.tell_sequence <= after + limit,
+            trials.c.tell_sequence <= until,
         )
         .order_by(trials.c.tell_sequence)
     )
     found: dict[int, Ending] = {}
     for row in connection.execute(query):
         completed = row.state == TrialState.COMPLETED.value
-        ending = found.setdefault(
-            row.tell_sequence, Ending(row.tell_sequence, row.number, completed, {})
-        )
+        ending = found.setdefault(row.tell_sequence, Ending(row.number, completed, {}))
         if row.name is not None:
             ending.metrics[row.name] = row.value
     return list(found.values())

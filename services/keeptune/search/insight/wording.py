@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 from keeptune.search.insight.forest import Forest
 from keeptune.search.insight.outlook import Advice, Outlook
 
@@ -39,18 +42,18 @@ def verdict(found: Outlook, tolerance: str) -> str:
             return f"{further} are likely enough to help: the chance is {chance}"
 
 
-def evidence(found: Outlook, losses: list[float], sign: float) -> list[str]:
-    """What the verdict rests on; `sign` turns a loss into the metric's value."""
+def evidence(found: Outlook, records: Sequence[float], sign: float) -> list[str]:
+    """What the verdict rests on, with the losses at the records.
+
+    `sign` turns a loss into the metric's value.
+    """
     since = found.trials - 1 - found.best_trial
     told = [
         f"the best, {sign * found.best:.6g}, came with result {found.best_trial + 1} of "
         f"{found.trials}; "
         + (f"the {since} since did not beat it" if since else "nothing has come since"),
     ]
-    gains = [
-        f"{losses[before] - losses[after]:.3g}"
-        for before, after in zip(found.records, found.records[1:], strict=False)
-    ]
+    gains = [f"{before - after:.3g}" for before, after in pairwise(records)]
     if gains:
         last = gains[-_RECORDS_TOLD:]
         told.append(

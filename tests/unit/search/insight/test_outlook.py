@@ -83,6 +83,6 @@ def test_failures_and_ties_are_no_improvements() -> None:
     values = [2.0] * 49 + [3.0]
     flat: Outlook = outlook(np.array(values), 0, None, rng)
     assert (flat.best, flat.expected, flat.probability) == (2.0, 2.0, 0.0)
-    told = wording.evidence(flat, values, -1.0)
+    told = wording.evidence(flat, [2.0], -1.0)
     assert told[0].startswith("the best, -2, came with result 1 of 50; the 49 since")
     assert "never beaten" in told[1]
