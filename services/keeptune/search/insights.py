@@ -154,10 +154,9 @@ class Insights:
             rows = await self._database.read(
                 partial(
                     readings.completed_with,
-                    study=known.progress.study,
                     metric=metric.name,
-                    every=max(1, -(-known.progress.completed // most)),
-                    until=known.progress.told,
+                    most=most,
+                    progress=known.progress,
                 )
             )
             if len(rows) < FEWEST_TRIALS:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from sqlalchemy import Connection, and_, select
 
-from keeptune.search.model import TrialState
+from keeptune.search.model import Progress, TrialState
 from keeptune.search.space import Assignment
 from keeptune.search.tables import final_metrics, trials
 
@@ -37,17 +37,18 @@ class Ending:
 
 
 def completed_with(
-    connection: Connection, study: str, metric: str, *, every: int, until: int
+    connection: Connection, metric: str, *, most: int, progress: Progress
 ) -> list[Row]:
-    """Completed trials that have the metric: of every so many of the first results one."""
+    """Completed trials that have the metric; of more than `most` about so many, evenly spread."""
+    among = max(most, progress.completed)
     query = (
         select(trials.c.parameters, final_metrics.c.value)
         .join(final_metrics, _its_value)
         .where(
-            trials.c.study == study,
+            trials.c.study == progress.study,
             trials.c.state == TrialState.COMPLETED.value,
-            trials.c.tell_sequence <= until,
-            trials.c.tell_sequence % every == 0,
+            trials.c.tell_sequence <= progress.told,
+            trials.c.tell_sequence * most % among < most,
             final_metrics.c.name == metric,
         )
         .order_by(trials.c.tell_sequence)

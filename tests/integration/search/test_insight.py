@@ -13,6 +13,7 @@ import pytest
 from keeptune.runtime.calls import calling
 from keeptune.runtime.clock import ManualClock
 from keeptune.runtime.errors import FailedPrecondition, InvalidInput, NotFound
+from keeptune.search import insights
 from keeptune.search.domains import Categories, FloatRange, IntRange
 from keeptune.search.optimizers.base import Nothing, Suggestion
 from keeptune.search.optimizers.random_search import RandomSearch
@@ -265,6 +266,36 @@ async def test_what_is_not_there_is_named(service: Service) -> None:
         assert caught.value.field == field
 
 
+@pytest.mark.postgres
+async def test_every_replica_says_the_same(tmp_path: Path, postgres_url: str) -> None:
+    async with (
+        running(tmp_path / "a", database=postgres_url) as one,
+        running(tmp_path / "b", database=postgres_url) as two,
+        running(tmp_path / "c") as other,
+    ):
+        for service in (one, other):
+            await service.create(study())
+            await add(service, known(40))
+        for ask in (importance, outlook):
+            answers = [await ask(service) for service in (one, two, other)]
+            assert answers[0] == answers[1] == answers[2]
+
+
+async def test_of_many_trials_a_part_is_enough(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(insights, "_MOST_TRIALS", 50)
+    monkeypatch.setattr(insights, "_READ_AT_ONCE", 30)
+    await service.create(study())
+    await add(service, known(120))
+    found = await importance(service)
+    assert found.trials == 50
+    assert found.importances[0].parameter == "x"
+    whole = await outlook(service)
+    assert whole.trials == 120
+    assert whole.best == min(trial.final_measurement.metrics["loss"] for trial in known(120))
+
+
 async def test_many_ask_at_once(service: Service) -> None:
     await service.create(study())
     await add(service, known(30))
@@ -292,5 +323,6 @@ async def test_a_trial_keeps_why_it_was_suggested(
         assert leased.trial.because == "explore: draw 2"
         await service.complete(leased, 1.0)
     async with running(tmp_path) as service:
-        assert [trial.because for trial in await service.trials()] == ["", "explore: draw 2"]
+        because = [trial.because for trial in await service.trials()]
+        assert because == ["explore: drawn by chance", "explore: draw 2"]
         assert values(await service.trial(2)) == values(leased.trial)

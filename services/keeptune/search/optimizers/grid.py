@@ -23,7 +23,9 @@ class GridSearch:
 
     def ask(self, number: int) -> Suggestion | Nothing:
         point = next(self._points, None)
-        return Nothing.LEFT if point is None else Suggestion(point, ALGORITHM.name)
+        if point is None:
+            return Nothing.LEFT
+        return Suggestion(point, ALGORITHM.name, "explore: the next point of the grid")
 
     def tell(self, result: Result) -> None:
         """Learns nothing."""

@@ -31,7 +31,7 @@ class QuasiRandomSearch:
     def ask(self, number: int) -> Suggestion:
         point = self._sobol.random(1)[0].tolist()
         units = dict(zip(self._names, point, strict=False))
-        return Suggestion(self._space.at(units), ALGORITHM.name)
+        return Suggestion(self._space.at(units), ALGORITHM.name, "explore: an even cover")
 
     def tell(self, result: Result) -> None:
         """Learns nothing."""

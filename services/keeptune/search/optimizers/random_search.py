@@ -29,7 +29,7 @@ class RandomSearch:
         rng: np.random.Generator = generator(self._seed, number)
         free = self._space.free
         units = dict(zip((p.name for p in free), rng.random(len(free)).tolist(), strict=True))
-        return Suggestion(self._space.at(units), ALGORITHM.name)
+        return Suggestion(self._space.at(units), ALGORITHM.name, "explore: drawn by chance")
 
     def tell(self, result: Result) -> None:
         """Learns nothing."""
