@@ -52,7 +52,7 @@ class Settings:
     # Updates after each result, and pairs in each.
     updates: int = 12
     batch: int = 64
-    discount: float = 0.5
+    discount: float = 0.3
     # What the target network takes over in each update.
     follow: float = 0.05
     # Of advantages: one so much greater weighs e times as much.
