@@ -16,7 +16,7 @@ from keeptune.search.space import Assignment, Condition, Parameter, SearchSpace
 
 LEARNING = ["tpe", "regularized-evolution", "q-learning", "actor-critic"]
 TRIALS = 50
-SEEDS = range(4)
+SEEDS = range(6)
 
 CUBE = SearchSpace(tuple(Parameter(name, FloatRange(0.0, 1.0)) for name in "abcde"))
 LEVELS = SearchSpace(
