@@ -83,6 +83,9 @@ async def run(
     `listen` is where, if the configuration does not say; `together` = they are each other's
     peers, whatever the section `services` says, and callers may look around by reflection.
     """
+    # Before numpy is loaded: threads for the small matrices of a suggestion cost twenty times what
+    # they save. Processes that compute much set their own number.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     platform = configuration.platform.value
     logging.configure(level=platform.log_level, format=platform.log_format)
     data_dir = platform.data_dir.expanduser().absolute()

@@ -1,9 +1,8 @@
 """`auto`: which algorithm suits a space and a budget, and why; and the one that starts evenly.
 
-The rules are few and their reasons are given to the user. On hyper-parameter tasks at small budgets
-OnePlusOne is the best of Nevergrad's, started from points that cover the space; with hundreds of
-trials CMA-ES overtakes it on numeric spaces, and differential evolution on those with categories
-or several objectives.
+The rules are few and their reasons are given to the user. With some hundred trials or fewer, the
+Bayesian optimiser learns most from each; with more, CMA-ES overtakes it on numeric spaces, and
+differential evolution on those with categories or several objectives, at a fraction of its cost.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 from keeptune.search.domains import Categories
+from keeptune.search.optimizers import bayesian
 from keeptune.search.optimizers.base import (
     Algorithm,
     Nothing,
@@ -27,7 +27,8 @@ ALGORITHM = Algorithm(
     name="auto",
     description=(
         "Chooses by space, budget and objectives, and says why: the grid where it fits the budget, "
-        "else a quasi-random start followed by an evolution strategy."
+        "Bayesian optimisation for a few hundred trials, for more a quasi-random start and then an "
+        "evolution strategy."
     ),
     source="The rules in keeptune's optimizers/auto.py",
     multi_objective=True,
@@ -35,7 +36,7 @@ ALGORITHM = Algorithm(
 )
 START_PREFIX = "quasi-random+"
 
-_SMALL_BUDGET = 200
+_SMALL_BUDGET = 300
 _ASSUMED_TRIALS = 100
 # Without a limit of trials the grid is taken only if it is soon done.
 _SMALL_GRID = 64
@@ -58,11 +59,10 @@ def choose(problem: Problem) -> Choice:
     dimension = len(problem.space.free)
     planned = budget or _ASSUMED_TRIALS
     trials = f"{budget} trials" if budget else "a budget of unknown size"
-    if planned < max(_SMALL_BUDGET, 10 * dimension):
-        return _started(
-            "OnePlusOne",
-            f"{trials} for {dimension} parameters are few: an even start, then local steps from "
-            "the best point",
+    if planned <= _SMALL_BUDGET:
+        return Choice(
+            bayesian.ALGORITHM.name,
+            f"{trials} for {dimension} parameters: a model of the results makes the most of each",
         )
     has_categories = any(isinstance(p.domain, Categories) for p in problem.space.free)
     if has_categories or problem.objectives > 1:

@@ -7,6 +7,7 @@ and asked by then, so that a history is taken over without being computed again.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,7 @@ from keeptune.search.optimizers.base import (
 )
 from keeptune.search.optimizers.bayesian import ALGORITHM, process, proposals, targets
 from keeptune.search.optimizers.bayesian.encoding import Encoding, Floats, Ints, unseen
-from keeptune.search.optimizers.bayesian.process import Process
+from keeptune.search.optimizers.bayesian.process import Prior, Process
 from keeptune.search.space import Assignment
 
 
@@ -44,6 +45,16 @@ class Settings:
 # Size and number of changes of mutations: near the best, or anywhere.
 _NEAR = ((0.05, 1.0), (0.02, 2.0))
 _WIDE = ((0.1, 1.0), (0.2, 2.0))
+
+# No transform and no prior is best for all tasks, so they take turns.
+_TURNS: tuple[tuple[Callable[[Floats], Floats], Prior], ...] = (
+    (targets.ranked, process.WIDE),
+    (targets.powered, process.NARROW),
+    (targets.mixed, process.WIDE),
+    (targets.ranked, process.NARROW),
+    (targets.powered, process.WIDE),
+    (targets.mixed, process.NARROW),
+)
 
 # Streams of random numbers beside those of the trials' own numbers.
 _START, _HYPER = 2**40, 2**41
@@ -167,7 +178,7 @@ class BayesianSearch:
 
     def _model(self) -> _Model:
         """Of what has been told; the same for all trials asked until more is told."""
-        turn = self._asked % len(targets.TRANSFORMS)
+        turn = self._asked % len(_TURNS)
         key = (len(self._results), turn)
         if self._fitted is None or self._fitted[:2] != key:
             rng = seeds.generator(self._problem.seed, _HYPER + len(self._results), turn)
@@ -185,9 +196,10 @@ class BayesianSearch:
         losses = _scalarized(
             np.array([r.losses for r in results if r.outcome is Outcome.MEASURED]), rng
         )
-        goals = targets.TRANSFORMS[turn](losses)
+        transform, prior = _TURNS[turn]
+        goals = transform(losses)
         samples = self._settings.samples
-        objective = process.fit(places[measured], owner, goals, rng, samples=samples)
+        objective = process.fit(places[measured], owner, goals, rng, samples=samples, prior=prior)
         limits = []
         if not measured.all():
             broken = np.where(measured, -1.0, 1.0)

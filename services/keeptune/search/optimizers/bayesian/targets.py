@@ -7,8 +7,6 @@ tasks, so they take turns.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from scipy import special, stats
 
@@ -45,6 +43,3 @@ def ranked(losses: Floats) -> Floats:
 
 def mixed(losses: Floats) -> Floats:
     return standardized(powered(losses) + ranked(losses))
-
-
-TRANSFORMS: tuple[Callable[[Floats], Floats], ...] = (powered, ranked, mixed)
