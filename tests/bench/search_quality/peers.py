@@ -69,15 +69,26 @@ class Method:
         return None
 
 
-_PUBLIC = tuple(
-    Method(f"{adapter.removesuffix('_peer')}-{variant}", adapter, variant, package)
-    for adapter, package, variants in (
-        ("optuna_peer", "optuna", ("tpe", "gp", "cmaes")),
-        ("nevergrad_peer", "nevergrad", ("NGOpt", "OnePlusOne", "TwoPointsDE", "CMA")),
-    )
-    for variant in variants
-)
-PUBLIC = {method.name: method for method in _PUBLIC}
+# By adapter: the distribution to be installed, and its variants by the name they get here.
+_TOOLS: dict[str, tuple[str, dict[str, str]]] = {
+    "optuna_peer": (
+        "optuna",
+        {"optuna-tpe": "tpe", "optuna-gp": "gp", "optuna-cmaes": "cmaes"},
+    ),
+    "nevergrad_peer": (
+        "nevergrad",
+        {f"nevergrad-{name}": name for name in ("NGOpt", "OnePlusOne", "TwoPointsDE", "CMA")},
+    ),
+    "hebo_peer": ("HEBO", {"hebo": ""}),
+    "ax_peer": ("ax-platform", {"ax": ""}),
+    "smac_peer": ("smac", {"smac": ""}),
+    "vizier_peer": ("google-vizier", {"vizier": ""}),
+}
+PUBLIC = {
+    name: Method(name, adapter, variant, package)
+    for adapter, (package, variants) in _TOOLS.items()
+    for name, variant in variants.items()
+}
 
 
 def method(name: str) -> Method:

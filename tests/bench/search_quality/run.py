@@ -147,6 +147,9 @@ def main(arguments: list[str] | None = None) -> int:
     runs, faults = compared(
         options.methods.split(","), tasks, seeds, options.trials, options.batch, options.jobs
     )
+    if not runs:
+        print("nothing was played")
+        return 1
     # Whole rounds only.
     earlier = {-(-int(at) // options.batch) * options.batch for at in options.at.split(",") if at}
     budgets = sorted({at for at in earlier if at < options.trials} | {options.trials})

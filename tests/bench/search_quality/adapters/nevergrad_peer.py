@@ -8,9 +8,10 @@ from typing import Any, assert_never
 
 import nevergrad as ng
 
-from keeptune.search.domains import Categories, Domain, Fixed, FloatRange, IntRange, Value
+from keeptune.search.domains import Categories, Domain, Fixed, FloatRange, IntRange
 from keeptune.search.optimizers import seeds
 from keeptune.search.space import Assignment, SearchSpace
+from tests.bench.search_quality.adapters import flat
 from tests.bench.search_quality.peers import Settings
 
 warnings.filterwarnings("ignore", category=ng.errors.NevergradWarning)
@@ -29,23 +30,11 @@ class NevergradPeer:
 
     def ask(self, count: int) -> Sequence[Assignment]:
         self._asked = [self._optimizer.ask() for _ in range(count)]
-        return [self._assignment(candidate.value) for candidate in self._asked]
+        return [flat.assignment(self._space, candidate.value) for candidate in self._asked]
 
     def tell(self, losses: Sequence[float]) -> None:
         for candidate, loss in zip(self._asked, losses, strict=True):
             self._optimizer.tell(candidate, loss)
-
-    def _assignment(self, value: dict[str, Any]) -> Assignment:
-        choices: dict[str, Value] = {}
-        for parameter in self._space.free:
-            chosen, domain = value[parameter.name], parameter.domain
-            if isinstance(domain, Categories):
-                choices[parameter.name] = domain.options[int(chosen)]
-            elif isinstance(domain, IntRange):
-                choices[parameter.name] = min(max(round(chosen), domain.min), domain.max)
-            elif isinstance(domain, FloatRange):
-                choices[parameter.name] = min(max(float(chosen), domain.min), domain.max)
-        return self._space.assign(choices)
 
 
 def _parameter(domain: Domain) -> Any:
