@@ -29,7 +29,7 @@ from keeptune.search.insight.importance import Importance
 from keeptune.search.insight.outlook import Outlook
 from keeptune.search.insight_rules import FEWEST_TRIALS
 from keeptune.search.model import Metric, Progress, Study, StudyState, trials_left
-from keeptune.search.optimizers import seeds
+from keeptune.search.optimizers import grid, quasi_random, random_search, seeds
 from keeptune.search.readings import Ending, Row
 
 T = TypeVar("T")
@@ -41,6 +41,7 @@ _FEW_TRIALS = 200
 _KEPT = 16
 _READ_AT_ONCE = 5000
 _MOST_FURTHER = 1_000_000
+_DRAWS_BY_CHANCE = {each.ALGORITHM.name for each in (random_search, quasi_random, grid)}
 # Values beyond this count as this, so that their squares are finite.
 _LARGEST = 1e150
 # Paths of the study's seed that no optimiser uses.
@@ -228,7 +229,8 @@ def _look_out(
     if _are_the_same(measured):
         so = "nothing can be said of its future"
         raise insight_rules.constant(known.name, metric, len(measured), so)
-    found = outlook.outlook(losses, further, tolerance, known.rng(_OUTLOOK))
+    learns = known.study.plan.algorithm not in _DRAWS_BY_CHANCE
+    found = outlook.outlook(losses, further, tolerance, known.rng(_OUTLOOK), learns=learns)
     best = trial_name(known.progress.study, ended[found.best_trial].number)
     return Prospect(metric, losses[list(found.records)].tolist(), best, found)
 

@@ -34,7 +34,7 @@ def test_what_is_said_to_be_probable_happens_as_often(search: object) -> None:
         rng = np.random.default_rng(seed)
         known, further = int(rng.choice([15, 40, 100])), int(rng.choice([10, 40, 100]))
         losses = search(int(rng.choice([1, 2, 4, 8])), known + further, rng)  # type: ignore[operator]
-        found = outlook(losses[:known], further, None, rng)
+        found = outlook(losses[:known], further, None, rng, learns=search is climbing)
         best = min(found.best, float(losses[known:].min()))
         stated.append(found.probability)
         happened.append(found.best - best > found.tolerance)
