@@ -73,6 +73,8 @@ def demo(
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     console = Console(stderr=True)
+    # Elsewhere it takes every line for 80 columns wide, and breaks words.
+    console.soft_wrap = not console.is_terminal
     folder = Path(tempfile.mkdtemp(prefix="keeptune-demo-"))
     story = Story(
         build_stage(folder, serving_host=serving_host.resolve(), apart=apart),

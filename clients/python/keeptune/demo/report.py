@@ -14,15 +14,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from keeptune.demo.timeline import Summary, Timeline
 
 _STATE_COLORS = {
     "SEARCHING": "#cfe8ff",
-    "EVALUATING": "#e6d9ff",
-    "ROLLING_OUT": "#d5f5d5",
-    "BAKING": "#eafaea",
+    "EVALUATING": "#d9c2ff",
+    "ROLLING_OUT": "#a9e5a9",
+    "BAKING": "#e2f7e2",
 }
+_BAND_ALPHA = 0.6
+_CHANGED, _ALARM, _SWAPPED = "#b3261e", "#8a2be2", "#0a7a33"
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 1060px; margin: 2rem auto; padding: 0 1rem;
        color: #1c2733; }
@@ -84,33 +87,55 @@ def _picture(timeline: Timeline, summary: Summary) -> bytes:
         accuracy.annotate(
             f" version {version} serves",
             (seconds, 0.04),
-            color="#0a7a33",
+            color=_SWAPPED,
             fontsize=9,
             rotation=90,
             va="bottom",
         )
     if timeline.camera_changed is not None:
         accuracy.annotate(
-            " the camera changed",
+            "the camera changed ",
             (timeline.camera_changed, 0.04),
-            color="#b3261e",
+            color=_CHANGED,
             fontsize=9,
             rotation=90,
+            # Left of its line, for the alarms follow at once.
+            ha="right",
             va="bottom",
         )
+    _explain(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=110)
     plt.close(figure)
     return buffer.getvalue()
 
 
+def _explain(figure: Figure) -> None:
+    """Says below the picture what the bands and the upright lines are."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    bands = [
+        Patch(color=color, alpha=_BAND_ALPHA, label=f"retune: {state.lower().replace('_', ' ')}")
+        for state, color in _STATE_COLORS.items()
+    ]
+    lines = [
+        Line2D([], [], color=_CHANGED, lw=1.2, label="camera changed"),
+        Line2D([], [], color=_ALARM, lw=1, ls=":", label="agent's signal"),
+        Line2D([], [], color=_SWAPPED, lw=1.2, label="version swapped in"),
+    ]
+    figure.legend(
+        handles=[*bands, *lines], loc="outside lower center", ncols=7, fontsize=8, frameon=False
+    )
+
+
 def _mark(axis: Axes, timeline: Timeline) -> None:
     if timeline.camera_changed is not None:
-        axis.axvline(timeline.camera_changed, color="#b3261e", lw=1.2)
+        axis.axvline(timeline.camera_changed, color=_CHANGED, lw=1.2)
     for seconds in timeline.signals:
-        axis.axvline(seconds, color="#8a2be2", lw=1, ls=":")
+        axis.axvline(seconds, color=_ALARM, lw=1, ls=":")
     for seconds, _ in timeline.swaps:
-        axis.axvline(seconds, color="#0a7a33", lw=1.2)
+        axis.axvline(seconds, color=_SWAPPED, lw=1.2)
     states = [
         (moment.time, moment.text.split(":")[0].split()[-1])
         for moment in timeline.moments
@@ -119,7 +144,7 @@ def _mark(axis: Axes, timeline: Timeline) -> None:
     ends = [time for time, _ in states[1:]] + [states[-1][0] if states else 0.0]
     for (start, state), end in zip(states, ends, strict=True):
         if state in _STATE_COLORS:
-            axis.axvspan(start, end, color=_STATE_COLORS[state], alpha=0.6, lw=0)
+            axis.axvspan(start, end, color=_STATE_COLORS[state], alpha=_BAND_ALPHA, lw=0)
 
 
 def _headline(summary: Summary) -> str:

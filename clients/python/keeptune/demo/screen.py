@@ -11,13 +11,13 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from keeptune.v1 import retuning_pb2, search_pb2
+from keeptune.v1 import retuning_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from keeptune.demo.timeline import Moment, Timeline
-    from keeptune.demo.watching import View
+    from keeptune.demo.watching import Progress, View
 
 _STYLES = {"act": "bold", "signal": "bold red", "retune": "cyan", "swap": "bold green"}
 _BAR = 30
@@ -64,9 +64,7 @@ class Screen:
         level = _drift_level(self._timeline)
         if level is not None and accuracy is not None:
             parts.append(f"drift {level:+.1f} (alarm at 0)")
-        study = _study(view)
-        if study is not None:
-            parts.append(_study_text(study, self._timeline))
+        parts.extend(_work(view, self._timeline))
         return Text(" | ".join(parts), style="dim")
 
     def _panel(self, view: View | None) -> Panel:
@@ -76,9 +74,8 @@ class Screen:
             state = retuning_pb2.RetuneState.Name(view.retune.state)
             table.add_row("retune", f"{view.retune.name}  {state.removeprefix('RETUNE_STATE_')}")
             table.add_row("", Text(view.retune.reason, style="dim"))
-        study = _study(view)
-        if study is not None:
-            table.add_row("study", _study_text(study, self._timeline))
+        if view is not None and (progress := view.studies.get(view.retune.study)) is not None:
+            table.add_row("study", study_text(progress, _values(view, self._timeline)))
         accuracy = self._timeline.recent_accuracy()
         if accuracy is not None:
             failed = sum(1 for r in self._timeline.requests if r.failure)
@@ -95,15 +92,25 @@ def _moment_line(moment: Moment) -> Text:
     return Text(f"{moment.time:6.1f} s  {moment.text}", style=_STYLES.get(moment.kind, ""))
 
 
-def _study(view: View | None) -> search_pb2.Study | None:
-    return None if view is None else view.studies.get(view.retune.study)
+def _work(view: View | None, timeline: Timeline) -> list[str]:
+    """What the newest retune is at, where that takes long."""
+    if view is None:
+        return []
+    progress = view.studies.get(view.retune.study)
+    if progress is not None:
+        return [study_text(progress, _values(view, timeline))]
+    if view.retune.state == retuning_pb2.RETUNE_STATE_REQUESTED and view.retune.reason:
+        return [f"waiting: {view.retune.reason}"]
+    return []
 
 
-def _study_text(study: search_pb2.Study, timeline: Timeline) -> str:
-    counts = study.trial_counts
-    done = counts.completed + counts.pruned + counts.infeasible + counts.failed
-    text = f"{done}/{study.budget.max_trials} trials, {counts.pruned} pruned"
-    values = [value for _, value in timeline.trials.get(study.name, [])]
+def _values(view: View, timeline: Timeline) -> list[float]:
+    return [value for _, value in timeline.trials.get(view.retune.study, [])]
+
+
+def study_text(progress: Progress, values: list[float]) -> str:
+    """The counter of a study, and the best of the values that its trials reached."""
+    text = f"{progress.finished}/{progress.max_trials} trials, {progress.pruned} pruned"
     return f"{text}, best {max(values):.3f}" if values else text
 
 

@@ -106,11 +106,11 @@ def summarize(
         failed_requests=failed,
         calm_requests=sum(1 for r in timeline.requests if r.time < calm_end),
         false_alarms=len(alarms),
-        accuracy_before=timeline.accuracy(0.0, calm_end),
+        accuracy_before=_rounded(timeline.accuracy(0.0, calm_end)),
         accuracy_drifted=None
         if changed is None
-        else timeline.accuracy(changed, end if recovered is None else recovered),
-        accuracy_after=after,
+        else _rounded(timeline.accuracy(changed, end if recovered is None else recovered)),
+        accuracy_after=_rounded(after),
         requests_to_detect=None
         if detected is None
         else sum(1 for r in timeline.requests if calm_end <= r.time < detected),
@@ -149,6 +149,10 @@ def longest_gap(requests: list[Request]) -> float:
     """Seconds between two answers that followed each other, at most."""
     times = sorted(r.time for r in requests if not r.failure)
     return max((b - a for a, b in pairwise(times)), default=0.0)
+
+
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 4)
 
 
 def _quantile(ascending: list[float], share: float) -> float | None:

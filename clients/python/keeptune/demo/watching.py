@@ -32,7 +32,33 @@ if TYPE_CHECKING:
     Clock = Callable[[], float]
 
 _PAUSE_SECONDS = 0.5
-_FINISHED = (search_pb2.TRIAL_STATE_COMPLETED, search_pb2.TRIAL_STATE_PRUNED)
+_MEASURED = (search_pb2.TRIAL_STATE_COMPLETED, search_pb2.TRIAL_STATE_PRUNED)
+_FINISHED = (*_MEASURED, search_pb2.TRIAL_STATE_INFEASIBLE, search_pb2.TRIAL_STATE_FAILED)
+
+
+@dataclass
+class Progress:
+    """How far a study is, from the events of its trials; each may be heard any number of times.
+
+    The study itself is not sent for each of its trials, so its counts would lag behind.
+    """
+
+    max_trials: int = 0
+    _states: dict[str, search_pb2.TrialState.ValueType] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> int:
+        return sum(state in _FINISHED for state in self._states.values())
+
+    @property
+    def pruned(self) -> int:
+        return sum(state == search_pb2.TRIAL_STATE_PRUNED for state in self._states.values())
+
+    def hear(self, trial: search_pb2.Trial) -> bool:
+        """Whether this is the first news of its final measurement."""
+        known = self._states.get(trial.name)
+        self._states[trial.name] = trial.state
+        return trial.state in _MEASURED and known not in _MEASURED
 
 
 @dataclass
@@ -42,7 +68,7 @@ class View:
     retune: retuning_pb2.Retune = field(default_factory=retuning_pb2.Retune)
     retunes: dict[str, retuning_pb2.Retune] = field(default_factory=dict)
     signals: list[str] = field(default_factory=list)
-    studies: dict[str, search_pb2.Study] = field(default_factory=dict)
+    studies: dict[str, Progress] = field(default_factory=dict)
     agent: agent_pb2.AgentStatus = field(default_factory=agent_pb2.AgentStatus)
 
     def ended(self, name: str) -> bool:
@@ -119,19 +145,16 @@ class Watcher:
 
     async def _follow_study(self, name: str) -> None:
         trials = self._timeline.trials.setdefault(name, [])
-        finished: set[str] = set()
+        progress = self.view.studies.setdefault(name, Progress())
         call = self._search.WatchStudy(search_pb2.WatchStudyRequest(study=name))
         async for event in call:
             match event.WhichOneof("event"):
                 case "study":
-                    self.view.studies[name] = event.study
-                case "trial" if event.trial.state in _FINISHED:
-                    if event.trial.name not in finished:
-                        finished.add(event.trial.name)
-                        values = list(event.trial.final_measurement.metrics.values())
-                        metric = event.trial.final_measurement.metrics.get("accuracy")
-                        value = metric if metric is not None else (values or [float("nan")])[0]
-                        trials.append((self._clock(), value))
+                    progress.max_trials = event.study.budget.max_trials
+                case "trial" if progress.hear(event.trial):
+                    metrics = event.trial.final_measurement.metrics
+                    values = [metrics["accuracy"]] if "accuracy" in metrics else metrics.values()
+                    trials.append((self._clock(), next(iter(values), float("nan"))))
                 case _:
                     pass
 
