@@ -13,5 +13,5 @@ sampling      sampling, datagram, trace_sampling, trace_file, shim/ (runs inside
 Triton        triton (calls), triton_model, triton_endpoint, tensors, latency, tritonserver and
               serving_host (run one on a development host)
 disk          durable_file, spool
-wiring        config, settings, program, servicer, enrolment, command
+wiring        config, settings, program, servicer, enrolment, status, command
 """

@@ -177,19 +177,13 @@ async def _status(settings: AgentSettings, as_json: bool) -> None:
     from google.protobuf import json_format
 
     from keeptune.agent.enrolment import ask_status
+    from keeptune.agent.status import status_lines
 
     answer = await ask_status(settings)
     if as_json:
         click.echo(json_format.MessageToJson(answer, preserving_proto_field_name=True))
         return
-    link = "connected" if answer.control_plane_connected else answer.control_plane_reason
-    click.echo(f"{answer.host}: control plane {link}")
-    ready = "ready" if answer.info.triton_ready else "not ready"
-    click.echo(f"  Triton {answer.info.triton_version or '-'} {ready}; sampler {answer.sampler}")
-    for model in answer.models:
-        health = "healthy" if model.healthy else "NOT healthy"
-        said = f": {model.reason}" if model.reason else ""
-        click.echo(f"  {model.serving or model.model} {health}{said}")
+    click.echo("\n".join(status_lines(answer)))
 
 
 async def _triton(options: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 import grpc
@@ -13,7 +13,7 @@ from keeptune.agent.answers import Answers
 from keeptune.agent.outcomes import Outcome
 from keeptune.agent.reports import Reporter
 from keeptune.agent.session import Session
-from keeptune.agent.signals import SignalBook
+from keeptune.agent.signals import Entry, Request, SignalBook
 from keeptune.agent.watcher import Watcher
 from keeptune.runtime import names
 from keeptune.runtime.convert import to_timestamp
@@ -85,6 +85,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             spool_dropped=sum(each.spool.dropped for each in captures),
             models=self._reporter.models(),
             sampler=self._sampler,
+            open_signals=[_open(entry) for entry in self._book if entry.active],
         )
 
     async def ListModels(
@@ -125,6 +126,17 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             unmatched=result.unmatched,
             repeated_outcomes=result.repeated,
         )
+
+
+def _open(entry: Entry) -> agent_pb2.OpenSignal:
+    asked = entry.request is Request.WANTED
+    due = datetime.fromtimestamp(entry.retry_at, UTC) if entry.retry_at else None
+    return agent_pb2.OpenSignal(
+        signal=entry.signal,
+        answer=entry.answer,
+        refused=entry.refused,
+        request_time=(to_timestamp(due) or entry.signal.detect_time) if asked else None,
+    )
 
 
 def _outcome(message: agent_pb2.Outcome) -> Outcome:

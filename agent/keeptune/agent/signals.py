@@ -48,7 +48,7 @@ class Entry:
     """One signal. `active`: the trouble is still there. `told`: sent on the agents' link.
 
     `retry_at`: do not ask for the retune before (unix seconds). `granted`: how many were.
-    `answer`: what was said last.
+    `answer`: what was said last. `refused`: that was no.
     """
 
     signal: monitoring_pb2.Signal
@@ -59,6 +59,7 @@ class Entry:
     retry_at: float = 0.0
     granted: int = 0
     answer: str = ""
+    refused: bool = False
 
     @property
     def request_id(self) -> str:
@@ -137,10 +138,11 @@ class SignalBook:
                 granted=entry.granted + 1,
                 retry_at=now + ASK_AGAIN_SECONDS,
                 answer=answer,
+                refused=False,
             )
 
     def refused(self, signal_id: str, answer: str, retry_at: float) -> None:
-        self._change(signal_id, retry_at=retry_at, answer=answer)
+        self._change(signal_id, retry_at=retry_at, answer=answer, refused=True)
 
     def told(self, signal_id: str) -> None:
         self._change(signal_id, told=True)
@@ -187,6 +189,7 @@ def _to_json(entry: Entry) -> bytes:
         "retry_at": entry.retry_at,
         "granted": entry.granted,
         "answer": entry.answer,
+        "refused": entry.refused,
     }
     return json.dumps(content, indent=1).encode()
 
@@ -202,4 +205,6 @@ def _from_json(text: str) -> Entry:
         retry_at=content["retry_at"],
         granted=content["granted"],
         answer=content["answer"],
+        # Older agents did not write it.
+        refused=content.get("refused", False),
     )

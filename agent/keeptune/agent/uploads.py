@@ -113,12 +113,20 @@ class RetuneRequester:
             return
         decision = retuning_pb2.RequestDecision.Name(answer.decision)
         said = decision.removeprefix("REQUEST_DECISION_")
-        log.info("retune.answer", signal=signal.id, decision=said, retune=answer.retune.name)
+        log.info(
+            "retune.answer",
+            signal=signal.id,
+            decision=said,
+            retune=answer.retune.name,
+            why=answer.reason,
+        )
+        refusal = f"{said}: {answer.reason}" if answer.reason else said
         if answer.decision == retuning_pb2.REQUEST_DECISION_COOLDOWN:
             wait = answer.retry_after.ToTimedelta().total_seconds() or _COOLDOWN_RETRY_SECONDS
-            await asyncio.to_thread(self._book.refused, signal.id, said, now + wait)
+            await asyncio.to_thread(self._book.refused, signal.id, refusal, now + wait)
         elif answer.decision == retuning_pb2.REQUEST_DECISION_STALE:
-            await asyncio.to_thread(self._book.refused, signal.id, said, now + ASK_AGAIN_SECONDS)
+            retry_at = now + ASK_AGAIN_SECONDS
+            await asyncio.to_thread(self._book.refused, signal.id, refusal, retry_at)
         else:
             said = f"{said} {answer.retune.name}"
             await asyncio.to_thread(self._book.granted, signal.id, said, now)

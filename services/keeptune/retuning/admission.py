@@ -50,15 +50,14 @@ def admit(
             Admission.STALE,
             f"the evidence is about {', '.join(sorted(seen))}, but {champion} serves now",
         )
-    if last is not None and last.end_time is not None and not force:
-        left = last.end_time + policy.cooldown - now
-        if left > timedelta(0):
-            return Answer(
-                Admission.COOLDOWN,
-                f"the last retune ended {_seconds(now - last.end_time)} ago and the policy asks "
-                f"for {_seconds(policy.cooldown)} between retunes",
-                retry_after=left,
-            )
+    until = policy.cooldown_end(last)
+    if until is not None and until > now and not force:
+        return Answer(
+            Admission.COOLDOWN,
+            f"the last retune ended {_seconds(now - (until - policy.cooldown))} ago and the policy "
+            f"asks for {_seconds(policy.cooldown)} between retunes",
+            retry_after=until - now,
+        )
     return Answer(Admission.STARTED, "")
 
 

@@ -13,6 +13,7 @@ from keeptune.v1 import monitoring_pb2, retuning_pb2
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from keeptune.retuning.model import Policy, Retune
     from keeptune.runtime.records import Record
@@ -32,12 +33,33 @@ def evidence_of(signals: Iterable[monitoring_pb2.Signal]) -> tuple[Evidence, ...
     )
 
 
-def policy_message(record: Record[Policy]) -> retuning_pb2.Policy:
+def policy_message(
+    record: Record[Policy], *, last: Retune | None, now: datetime
+) -> retuning_pb2.Policy:
+    """The policy as it stands `now`; `last` is its newest retune."""
     policy = specs.parse_spec(record.doc.spec)
     policy.name = record.name
     policy.metadata.CopyFrom(metadata(record))
     policy.last_retune = record.doc.last_retune
+    policy.sync_problem = record.doc.sync_problem
+    until = record.doc.cooldown_end(last)
+    if until is not None and until > now:
+        policy.cooldown_end_time.FromDatetime(until)
+    if (refusal := record.doc.refusal) is not None:
+        policy.last_refusal.CopyFrom(
+            retuning_pb2.RetuneRefusal(
+                time=to_timestamp(refusal.time),
+                decision=decision_number(refusal.decision),
+                reason=refusal.reason,
+                note=refusal.note,
+            )
+        )
     return policy
+
+
+def decision_number(decision: str) -> retuning_pb2.RequestDecision.ValueType:
+    """Of the word that the admission has for it."""
+    return retuning_pb2.RequestDecision.Value(f"REQUEST_DECISION_{decision}")
 
 
 def retune_message(record: Record[Retune]) -> retuning_pb2.Retune:

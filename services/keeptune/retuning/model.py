@@ -73,6 +73,16 @@ class Fresh:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """A request for a retune that was refused; `decision` is that of the admission."""
+
+    time: datetime
+    decision: str
+    reason: str
+    note: str
+
+
+@dataclass(frozen=True)
 class Policy:
     """What is wanted for one model.
 
@@ -90,9 +100,17 @@ class Policy:
     last_retune: str = ""
     # Why the registry could not be brought in line; empty when it was.
     sync_problem: str = ""
+    # The last one since the newest retune.
+    refusal: Refusal | None = None
 
     def next_retune(self, name: str) -> Policy:
-        return replace(self, retunes=self.retunes + 1, last_retune=name)
+        return replace(self, retunes=self.retunes + 1, last_retune=name, refusal=None)
+
+    def cooldown_end(self, last: Retune | None) -> datetime | None:
+        """When the cooldown after the policy's newest retune ends; None = there is none."""
+        if last is None or last.end_time is None:
+            return None
+        return last.end_time + self.cooldown
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import structlog
 from google.protobuf import empty_pb2
 
 from keeptune.retuning import admission, convert, store
 from keeptune.retuning import spec as specs
 from keeptune.retuning.checks import Checks
-from keeptune.retuning.model import Policy, RetuneState, Trigger
+from keeptune.retuning.model import Policy, Refusal, RetuneState, Trigger
 from keeptune.runtime import names
 from keeptune.runtime.auth import Role, current_caller
 from keeptune.runtime.calls import calling
@@ -42,21 +43,19 @@ if TYPE_CHECKING:
 
     ServicerContext = grpc.aio.ServicerContext[Any, Any]
 
+log = structlog.get_logger()
+
 # How long a check may wait for a service that is away; the request itself can do without.
 _CHECK_SECONDS = 3.0
-
-_DECISIONS = {
-    a: retuning_pb2.RequestDecision.Value(f"REQUEST_DECISION_{a.value}")
-    for a in admission.Admission
-}
 
 
 class _NotNowError(Exception):
     """Leaves the transaction without an entry in the ledger: the same request, asked again later,
     may get another answer."""
 
-    def __init__(self, answer: retuning_pb2.RequestRetuneResponse) -> None:
-        super().__init__(answer.reason)
+    def __init__(self, why: admission.Answer, answer: retuning_pb2.RequestRetuneResponse) -> None:
+        super().__init__(why.reason)
+        self.why = why
         self.answer = answer
 
 
@@ -102,8 +101,8 @@ class RetuningServicer(retuning_pb2_grpc.RetuningServiceServicer):
                 method="ApplyPolicy",
                 request=request,
                 response_type=retuning_pb2.Policy,
-                fn=lambda: convert.policy_message(
-                    self._apply(c, name, wanted, champion, request.policy.metadata.etag)
+                fn=lambda: self._described(
+                    c, self._apply(c, name, wanted, champion, request.policy.metadata.etag)
                 ),
             )
 
@@ -169,25 +168,31 @@ class RetuningServicer(retuning_pb2_grpc.RetuningServiceServicer):
     async def GetPolicy(
         self, request: retuning_pb2.GetPolicyRequest, context: ServicerContext
     ) -> retuning_pb2.Policy:
-        record = await self._database.read(lambda c: store.policies.get(c, request.name))
-        return convert.policy_message(record)
+        return await self._database.read(
+            lambda c: self._described(c, store.policies.get(c, request.name))
+        )
 
     async def ListPolicies(
         self, request: retuning_pb2.ListPoliciesRequest, context: ServicerContext
     ) -> retuning_pb2.ListPoliciesResponse:
-        page = await self._database.read(
-            lambda c: store.policies.list(
+        def read(c: Connection) -> retuning_pb2.ListPoliciesResponse:
+            page = store.policies.list(
                 c,
                 filter=request.filter,
                 order_by=request.order_by,
                 page_size=request.page_size,
                 page_token=request.page_token,
             )
-        )
-        return retuning_pb2.ListPoliciesResponse(
-            policies=[convert.policy_message(r) for r in page.items],
-            next_page_token=page.next_page_token,
-        )
+            return retuning_pb2.ListPoliciesResponse(
+                policies=[self._described(c, record) for record in page.items],
+                next_page_token=page.next_page_token,
+            )
+
+        return await self._database.read(read)
+
+    def _described(self, c: Connection, record: Record[Policy]) -> retuning_pb2.Policy:
+        last = store.last_retune(c, record.doc)
+        return convert.policy_message(record, last=last, now=self._clock.now())
 
     async def DeletePolicy(
         self, request: retuning_pb2.DeletePolicyRequest, context: ServicerContext
@@ -239,8 +244,9 @@ class RetuningServicer(retuning_pb2_grpc.RetuningServiceServicer):
 
         try:
             answer = await self._database.run(work)
-        except _NotNowError as refusal:
-            return refusal.answer
+        except _NotNowError as error:
+            await self._note_refusal(policy.name, request, error)
+            return error.answer
         self._loop.wake()
         return answer
 
@@ -279,14 +285,26 @@ class RetuningServicer(retuning_pb2_grpc.RetuningServiceServicer):
             if joined != running.doc:
                 running = store.save(c, running, joined)
         response = retuning_pb2.RequestRetuneResponse(
-            decision=_DECISIONS[answer.admission],
+            decision=convert.decision_number(answer.admission.value),
             retune=convert.retune_message(running) if running else None,
             reason=answer.reason,
             retry_after=to_duration(answer.retry_after),
         )
         if running is None:
-            raise _NotNowError(response)
+            raise _NotNowError(answer, response)
         return response
+
+    async def _note_refusal(
+        self, policy: str, request: retuning_pb2.RequestRetuneRequest, error: _NotNowError
+    ) -> None:
+        refusal = Refusal(
+            time=self._clock.now(),
+            decision=error.why.admission.value,
+            reason=error.why.reason,
+            note=request.evidence[0].summary if request.evidence else request.note,
+        )
+        log.info("retune refused", policy=policy, reason=refusal.reason, note=refusal.note)
+        await self._database.run(lambda c: store.mark_refused(c, policy, refusal))
 
     async def GetRetune(
         self, request: retuning_pb2.GetRetuneRequest, context: ServicerContext

@@ -23,7 +23,9 @@ def with_defaults(policy: retuning_pb2.Policy) -> retuning_pb2.Policy:
     """A copy in which every default that the loop owns is written out, so that people see it."""
     full = retuning_pb2.Policy()
     full.CopyFrom(policy)
-    for output_only in ("metadata", "last_retune"):
+    for output_only in (
+        "metadata", "last_retune", "cooldown_end_time", "last_refusal", "sync_problem",
+    ):  # fmt: skip
         full.ClearField(output_only)
     if not full.search.budget.max_trials and not full.search.budget.HasField("max_duration"):
         full.search.budget.max_trials = _TRIALS

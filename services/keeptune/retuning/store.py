@@ -13,7 +13,7 @@ from keeptune.runtime.records import Records
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from keeptune.retuning.model import Evidence, Trigger
+    from keeptune.retuning.model import Evidence, Refusal, Trigger
     from keeptune.runtime.records import Record
 
 policies: Records[Policy] = Records("policy", Policy, columns={"model": lambda p: p.model})
@@ -90,6 +90,13 @@ def start(
 def save(connection: Connection, record: Record[Retune], retune: Retune) -> Record[Retune]:
     """Writes a retune back. Raises Conflict when it changed since `record` was read."""
     return retunes.put(connection, record.name, retune, state=retune.state, etag=record.etag)
+
+
+def mark_refused(connection: Connection, name: str, refusal: Refusal) -> None:
+    """Notes on the policy that a retune was asked for in vain."""
+    found = policies.find(connection, name)
+    if found is not None:
+        policies.put(connection, name, replace(found.doc, refusal=refusal))
 
 
 def mark_synced(connection: Connection, name: str, generation: int, problem: str) -> None:

@@ -112,12 +112,14 @@ async def test_a_version_is_deployed_watched_and_its_drift_heard(
     cooldown = retuning_pb2.RequestRetuneResponse(
         decision=retuning_pb2.REQUEST_DECISION_COOLDOWN, reason="soon"
     )
-    cooldown.retry_after.FromTimedelta(timedelta(seconds=1))
+    cooldown.retry_after.FromTimedelta(timedelta(seconds=3))
     plane.retuning.script = [cooldown]
     accuracy = 1.0
     for _ in range(6):
         _, accuracy = await traffic.send(made.drifted, made.labels, 25)
     assert accuracy < 0.8
+    refused = (await host.until(lambda s: any(o.refused for o in s.open_signals))).open_signals
+    assert [one.answer for one in refused if one.refused] == ["COOLDOWN: soon"]
     async with asyncio.timeout(10):
         while len(drift_requests(plane)) < 2:
             await asyncio.sleep(0.1)

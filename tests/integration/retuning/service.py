@@ -299,6 +299,10 @@ class Service:
         listed = await calling(self.stub.ListRetunes(retuning_pb2.ListRetunesRequest()))
         return list(listed.retunes)
 
+    async def policies(self) -> list[retuning_pb2.Policy]:
+        listed = await calling(self.stub.ListPolicies(retuning_pb2.ListPoliciesRequest()))
+        return list(listed.policies)
+
     async def reaches(self, name: str, state: str, seconds: float = 20) -> retuning_pb2.Retune:
         """The retune once it is in that state."""
         wanted = retuning_pb2.RetuneState.Value(f"RETUNE_STATE_{state}")

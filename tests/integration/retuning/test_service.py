@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -156,17 +157,41 @@ async def test_a_retune_does_not_undo_a_newer_way_of_watching(tmp_path: Path) ->
 async def test_a_cooldown_is_told_and_is_no_lasting_answer(tmp_path: Path) -> None:
     async with running(tmp_path) as service:
         slow = policy()
-        slow.cooldown.CopyFrom(Duration(seconds=1))
+        slow.cooldown.CopyFrom(Duration(seconds=2))
         await service.apply(slow)
         await service.newest_reaches("SUCCEEDED")
         refused = await service.request(request_id="s1", evidence=[signal()])
         assert refused.decision == retuning_pb2.REQUEST_DECISION_COOLDOWN
-        assert 0 < refused.retry_after.ToTimedelta().total_seconds() <= 1
+        assert 0 < refused.retry_after.ToTimedelta().total_seconds() <= 2
         assert not refused.HasField("retune")
+        (shown,) = await service.policies()
+        assert shown.last_refusal.decision == retuning_pb2.REQUEST_DECISION_COOLDOWN
+        assert shown.last_refusal.reason == refused.reason
+        assert shown.last_refusal.note == signal().summary
+        ended = (await service.retunes())[0].end_time
+        assert shown.cooldown_end_time.ToDatetime() - ended.ToDatetime() == timedelta(seconds=2)
         decisions = set()
         while retuning_pb2.REQUEST_DECISION_STARTED not in decisions:
             decisions.add((await service.request(request_id="s1", evidence=[signal()])).decision)
         assert len(await service.retunes()) == 2
+        # What was refused has been granted since.
+        (shown,) = await service.policies()
+        assert not shown.HasField("last_refusal")
+
+
+async def test_a_policy_says_why_the_registry_is_not_in_line_with_it(tmp_path: Path) -> None:
+    script = Script(outages=Counter({"UpdateModel": 8}))
+
+    async def shown(expected: bool) -> retuning_pb2.Policy:
+        async with asyncio.timeout(20):
+            while bool((found := (await service.policies())[0]).sync_problem) is not expected:
+                await asyncio.sleep(0.02)
+        return found
+
+    async with running(tmp_path, script) as service:
+        await service.apply(policy())
+        assert (await shown(True)).sync_problem == "UpdateModel is out"
+        assert (await shown(False)).sync_problem == ""
 
 
 async def test_agents_cannot_ignore_the_cooldown(tmp_path: Path) -> None:

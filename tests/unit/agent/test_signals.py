@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from keeptune.agent import signals
 from keeptune.agent.detectors.base import ChannelShift, Finding
@@ -13,9 +14,12 @@ from keeptune.agent.uploads import RetuneRequester
 from keeptune.runtime.clock import ManualClock
 from keeptune.v1 import monitoring_pb2 as pb
 from keeptune.v1.retuning_pb2 import (
+    REQUEST_DECISION_COOLDOWN,
     REQUEST_DECISION_STALE,
+    REQUEST_DECISION_STARTED,
     RequestRetuneRequest,
     RequestRetuneResponse,
+    Retune,
 )
 
 DRIFT, LATENCY = pb.SIGNAL_KIND_DRIFT, pb.SIGNAL_KIND_LATENCY
@@ -93,6 +97,47 @@ def test_a_granted_request_is_repeated_only_should_the_trouble_outlast_it(tmp_pa
     assert (kept.granted, kept.answer, kept.active) == (1, "STARTED retunes/r", True)
     again = SignalBook(tmp_path, "h").wanted(10.0 + signals.ASK_AGAIN_SECONDS)
     assert [one.request_id for one in again] == [f"{entry.signal.id}-2"]
+
+
+async def test_a_retune_refused_for_a_cooldown_is_asked_for_again_when_that_is_over(
+    tmp_path: Path,
+) -> None:
+    asked = []
+    answers = [
+        RequestRetuneResponse(
+            decision=REQUEST_DECISION_COOLDOWN,
+            reason="the last retune ended 30 s ago",
+            retry_after=Duration(seconds=570),
+        ),
+        RequestRetuneResponse(
+            decision=REQUEST_DECISION_STARTED, retune=Retune(name="retunes/digits-2")
+        ),
+    ]
+
+    class Retuning:
+        async def RequestRetune(self, request: RequestRetuneRequest) -> RequestRetuneResponse:
+            asked.append(request.request_id)
+            return answers[len(asked) - 1]
+
+    book = SignalBook(tmp_path, "h")
+    entry = book.observe("digits", 1, DRIFT, finding())
+    assert entry is not None
+    clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+    requester = RetuneRequester(cast("Any", Retuning()), book, clock, lambda: None)
+    await requester.run_once()
+    clock.advance(569)
+    book.observe("digits", 1, DRIFT, finding(31))
+    await requester.run_once()
+    # Also by an agent that was started again meanwhile.
+    book = SignalBook(tmp_path, "h")
+    (kept,) = book
+    assert kept.refused and kept.answer == "COOLDOWN: the last retune ended 30 s ago"
+    assert len(asked) == 1
+    clock.advance(1)
+    await RetuneRequester(cast("Any", Retuning()), book, clock, lambda: None).run_once()
+    assert asked == [entry.signal.id] * 2
+    (kept,) = book
+    assert not kept.refused and kept.answer == "STARTED retunes/digits-2"
 
 
 async def test_stale_evidence_is_brought_again_much_later_if_its_version_still_serves(

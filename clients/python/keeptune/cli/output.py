@@ -97,6 +97,11 @@ def age(stamp: Timestamp, now: datetime | None = None) -> str:
     return span(timedelta(seconds=max(0, seconds)))
 
 
+def clock_time(stamp: Timestamp) -> str:
+    """The time of day here: 18:36:13."""
+    return f"{stamp.ToDatetime(tzinfo=UTC).astimezone():%H:%M:%S}"
+
+
 def span(value: timedelta) -> str:
     """A duration in its largest unit."""
     seconds = int(value.total_seconds())

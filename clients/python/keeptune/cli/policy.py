@@ -20,6 +20,18 @@ def policy() -> None:
     """What is wanted for a model: data, search, gate, rollout, watching."""
 
 
+def remark(message: Any) -> str:
+    """A column's text: what stands in the way of a policy."""
+    if message.sync_problem:
+        return f"not in force: {message.sync_problem}"
+    if message.HasField("last_refusal"):
+        refused = f"{output.age(message.last_refusal.time)} ago"
+        return f"retune refused {refused}: {message.last_refusal.reason}"
+    if message.HasField("cooldown_end_time"):
+        return f"in cooldown until {output.clock_time(message.cooldown_end_time)}"
+    return ""
+
+
 verbs.add_list(
     policy,
     "policy",
@@ -29,6 +41,7 @@ verbs.add_list(
         ("TRAINER", lambda m: m.trainer),
         ("LAST RETUNE", lambda m: m.last_retune),
         ("AGE", output.created),
+        ("REMARK", lambda m: remark(m)),
     ],
 )
 verbs.add_show(policy, "policy")
