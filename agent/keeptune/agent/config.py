@@ -77,6 +77,12 @@ class AgentSettings(Settings):
             raise ValueError("use 1 to 63 of a-z, 0-9 and -, beginning and ending with no -")
         return value
 
+    @field_validator("data_dir", "tokens_file", "ca", "model_repository")
+    @classmethod
+    def _home(cls, value: Path | None) -> Path | None:
+        """A file says ~ where on the command line the shell would have put the home folder."""
+        return None if value is None else value.expanduser()
+
     @property
     def retuning_address(self) -> str:
         return self.retuning or self.deployment

@@ -42,6 +42,12 @@ def test_what_is_unknown_or_wrong_is_named(env: dict[str, str], field: str) -> N
     assert caught.value.field == field
 
 
+def test_the_home_folder_may_be_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    settings = read_settings(None, {"KEEPTUNE_AGENT__TOKENS_FILE": "~/credentials"}, {})
+    assert settings.tokens_file == tmp_path / "credentials"
+
+
 def test_the_default_host_is_an_id() -> None:
     read_settings(None, {"KEEPTUNE_AGENT__HOST": default_host()}, {})
 
