@@ -23,7 +23,7 @@ from keeptune.search.model import (
     Trial,
 )
 from keeptune.search.optimizers.base import Algorithm
-from keeptune.search.pruning import AshaPruning, MedianPruning, Pruning
+from keeptune.search.pruning import AshaPruning, HyperbandPruning, MedianPruning, Pruning
 from keeptune.v1 import search_pb2, types_pb2
 
 if TYPE_CHECKING:
@@ -101,6 +101,14 @@ def pruning_to_proto(pruning: Pruning | None) -> search_pb2.Pruning | None:
             return search_pb2.Pruning(
                 asha=search_pb2.AshaPruning(
                     min_steps=pruning.min_steps, reduction_factor=pruning.reduction_factor
+                )
+            )
+        case HyperbandPruning():
+            return search_pb2.Pruning(
+                hyperband=search_pb2.HyperbandPruning(
+                    max_steps=pruning.max_steps,
+                    min_steps=pruning.min_steps,
+                    reduction_factor=pruning.reduction_factor,
                 )
             )
         case _:

@@ -19,7 +19,7 @@ from keeptune.search.model import (
     Study,
 )
 from keeptune.search.optimizers import registry
-from keeptune.search.pruning import AshaPruning, MedianPruning, Pruning
+from keeptune.search.pruning import AshaPruning, HyperbandPruning, MedianPruning, Pruning
 from keeptune.v1 import search_pb2, types_pb2
 
 _UNPLANNED = Plan(algorithm="", because="", trials=None, seed=0)
@@ -91,6 +91,14 @@ def _pruning(message: search_pb2.Pruning) -> Pruning | None:
             return AshaPruning(
                 message.asha.min_steps or default.min_steps,
                 message.asha.reduction_factor or default.reduction_factor,
+            )
+        case "hyperband":
+            settings = message.hyperband
+            norm = HyperbandPruning(settings.max_steps)
+            return HyperbandPruning(
+                settings.max_steps,
+                settings.min_steps or norm.min_steps,
+                settings.reduction_factor or norm.reduction_factor,
             )
         case _:
             return None

@@ -10,7 +10,7 @@ from keeptune.runtime.errors import Violation
 from keeptune.search import space_rules
 from keeptune.search.model import Role, Study
 from keeptune.search.optimizers import registry
-from keeptune.search.pruning import AshaPruning
+from keeptune.search.pruning import HyperbandPruning, MedianPruning
 
 SHORTEST_LEASE = timedelta(milliseconds=100)
 LONGEST_LEASE = timedelta(days=7)
@@ -91,9 +91,20 @@ def _pruning(study: Study, field: str) -> Iterator[Violation]:
             f"is set, but the study has {len(study.objectives)} objectives",
             "prune studies with one objective only",
         )
-    if isinstance(study.pruning, AshaPruning) and study.pruning.reduction_factor < 2:
+    if isinstance(study.pruning, MedianPruning):
+        return
+    rule = "hyperband" if isinstance(study.pruning, HyperbandPruning) else "asha"
+    if study.pruning.reduction_factor < 2:
         yield Violation(
-            f"{field}.pruning.asha.reduction_factor",
+            f"{field}.pruning.{rule}.reduction_factor",
             f"is {study.pruning.reduction_factor}",
             "give at least 2",
         )
+    elif isinstance(study.pruning, HyperbandPruning):
+        least = study.pruning.min_steps * study.pruning.reduction_factor
+        if study.pruning.max_steps < least:
+            yield Violation(
+                f"{field}.pruning.hyperband.max_steps",
+                f"is {study.pruning.max_steps}",
+                f"give how many steps a whole trial has: at least {least}, or it is one bracket",
+            )

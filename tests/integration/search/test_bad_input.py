@@ -203,6 +203,18 @@ STUDIES: dict[str, tuple[dict[str, Any], str]] = {
         {"pruning": search_pb2.Pruning(asha=search_pb2.AshaPruning(reduction_factor=1))},
         "study.pruning.asha.reduction_factor",
     ),
+    "a race that never begins": (
+        {"pruning": search_pb2.Pruning(hyperband=search_pb2.HyperbandPruning(max_steps=2))},
+        "study.pruning.hyperband.max_steps",
+    ),
+    "hyperband's reduction by one": (
+        {
+            "pruning": search_pb2.Pruning(
+                hyperband=search_pb2.HyperbandPruning(max_steps=9, reduction_factor=1)
+            )
+        },
+        "study.pruning.hyperband.reduction_factor",
+    ),
     "unknown algorithm": ({"algorithm": "rondom"}, "study.algorithm.name"),
     "unknown of Nevergrad": ({"algorithm": "nevergrad/OnePlusOn"}, "study.algorithm.name"),
     "not installed": ({"algorithm": "nevergrad/PymooNSGA2"}, "study.algorithm.name"),

@@ -372,6 +372,19 @@ async def test_a_pruned_trial_is_not_given_to_another(service: Service) -> None:
     assert (await service.trial(1)).state == WAITING
 
 
+async def test_hyperband_is_kept_and_prunes(service: Service) -> None:
+    hyperband = search_pb2.HyperbandPruning(max_steps=9)
+    created = await service.create(study(pruning=search_pb2.Pruning(hyperband=hyperband)))
+    assert await service.study() == created
+    whole = search_pb2.HyperbandPruning(max_steps=9, min_steps=1, reduction_factor=3)
+    assert created.pruning.hyperband == whole
+    trials = list((await service.suggest(count=12)).trials)
+    why = [(await service.report(trial, float(i))).reason for i, trial in enumerate(trials)]
+    # Each is worse than the one before; only those of the first bracket are judged by step 1.
+    assert any("of bracket 1" in reason for reason in why)
+    assert sum(map(bool, why)) < 10
+
+
 async def test_watchers_see_everything_and_resume(service: Service) -> None:
     created = await service.create(study(max_trials=1))
     (leased,) = (await service.suggest()).trials

@@ -5,7 +5,18 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 
-from keeptune.client import Asha, Between, Choice, Fixed, Float, Int, Median, Metric, values
+from keeptune.client import (
+    Asha,
+    Between,
+    Choice,
+    Fixed,
+    Float,
+    Hyperband,
+    Int,
+    Median,
+    Metric,
+    values,
+)
 from keeptune.client.errors import InvalidInput
 from keeptune.client.settings import metrics_to_messages, pruning_to_message
 from keeptune.client.space import to_message
@@ -105,6 +116,8 @@ def test_pruning() -> None:
     for given, rule in (("asha", "asha"), ("median", "median"), (Asha(), "asha")):
         message = pruning_to_message(given)  # type: ignore[arg-type]
         assert message is not None and message.WhichOneof("rule") == rule
+    message = pruning_to_message(Hyperband(max_steps=27))
+    assert message is not None and message.hyperband.max_steps == 27
     message = pruning_to_message(Median(startup_trials=7))
     assert message is not None and message.median.startup_trials == 7
     with pytest.raises(InvalidInput):

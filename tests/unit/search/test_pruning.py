@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from statistics import median
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from keeptune.search.pruning import (
     AshaPruning,
     AshaRule,
+    HyperbandPruning,
+    HyperbandRule,
     MedianPruning,
     MedianRule,
     rule_for,
@@ -109,6 +112,40 @@ def test_asha_prunes_about_all_but_the_fraction() -> None:
     assert survivors / 2000 == pytest.approx(0.25, abs=0.04)
 
 
+def test_hyperband_deals_trials_out_as_the_paper_does() -> None:
+    rule = HyperbandRule(HyperbandPruning(max_steps=81))
+    # Table 1 of the paper: 81, 34, 15, 8 and 5 configurations of 143.
+    counts = Counter(map(rule.bracket, range(1, 1431)))
+    assert [round(counts[i] / 10) for i in range(5)] == [81, 34, 15, 8, 5]
+    # Each stretch has its share of the bold and of the cautious.
+    assert all(len({rule.bracket(t) for t in range(s, s + 30)}) >= 4 for s in range(1, 1400))
+
+
+def test_hyperband_races_only_within_a_bracket() -> None:
+    rule = HyperbandRule(HyperbandPruning(max_steps=9, min_steps=1, reduction_factor=3))
+    of: dict[int, list[int]] = {0: [], 1: [], 2: []}
+    for trial in range(1, 60):
+        of[rule.bracket(trial)].append(trial)
+    for trial in of[0][:-1]:
+        rule.observe(trial, 1, 1.0)
+    assert "of bracket 1" in rule.verdict(of[0][-1], [(1, 2.0)])
+    assert rule.verdict(of[0][-1], [(1, 0.5)]) == ""
+    # The second begins to prune at step 3, and has seen nobody yet.
+    assert rule.verdict(of[1][0], [(1, 2.0), (3, 2.0)]) == ""
+    for trial in of[1][:-1]:
+        rule.observe(trial, 3, 1.0)
+    assert "step 3 " in rule.verdict(of[1][-1], [(2, 2.0), (3, 2.0)])
+    # The last lets everybody go on, and at its end a trial is done in any of them.
+    for trial in of[2][:-1]:
+        for step in range(1, 10):
+            rule.observe(trial, step, 1.0)
+    assert rule.verdict(of[2][-1], [(step, 9.0) for step in range(1, 10)]) == ""
+    for trial in of[1][:-1]:
+        rule.observe(trial, 9, 1.0)
+    assert rule.verdict(of[1][-1], [(3, 0.5), (9, 9.0)]) == ""
+
+
 def test_rules_have_their_settings() -> None:
+    assert isinstance(rule_for(HyperbandPruning(max_steps=10)), HyperbandRule)
     assert isinstance(rule_for(MedianPruning()), MedianRule)
     assert isinstance(rule_for(AshaPruning()), AshaRule)

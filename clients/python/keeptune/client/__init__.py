@@ -35,7 +35,7 @@ if TYPE_CHECKING:
         StudyStatus,
         TrialResult,
     )
-    from keeptune.client.settings import Asha, Median, Metric
+    from keeptune.client.settings import Asha, Hyperband, Median, Metric
     from keeptune.client.space import Between, Choice, Fixed, Float, Int
     from keeptune.client.study import Study, Trial
     from keeptune.client.sync_client import Client
@@ -51,6 +51,7 @@ __all__ = [
     "Dependence",
     "Fixed",
     "Float",
+    "Hyperband",
     "Importance",
     "Int",
     "Median",
@@ -74,7 +75,7 @@ _HOMES = {
     "async_trial": ("AsyncTrial",),
     "insight": ("Dependence", "Importance", "Outlook", "Share"),
     "results": ("PolicyStatus", "RetuneStatus", "StudyEvent", "StudyStatus", "TrialResult"),
-    "settings": ("Asha", "Median", "Metric"),
+    "settings": ("Asha", "Hyperband", "Median", "Metric"),
     "space": ("Between", "Choice", "Fixed", "Float", "Int"),
     "study": ("Study", "Trial"),
     "sync_client": ("Client",),

@@ -47,7 +47,19 @@ class Asha:
     reduction_factor: int = 3
 
 
-Pruning: TypeAlias = Median | Asha | Literal["median", "asha"] | None
+@dataclass(frozen=True)
+class Hyperband:
+    """Races like `Asha`'s side by side, from bold to cautious.
+
+    `max_steps` = how many steps a trial has that is not pruned.
+    """
+
+    max_steps: int
+    min_steps: int = 1
+    reduction_factor: int = 3
+
+
+Pruning: TypeAlias = Median | Asha | Hyperband | Literal["median", "asha"] | None
 
 
 def metrics_to_messages(
@@ -92,11 +104,19 @@ def pruning_to_message(pruning: Pruning) -> search_pb2.Pruning | None:
                     min_steps=pruning.min_steps, reduction_factor=pruning.reduction_factor
                 )
             )
+        case Hyperband():
+            return search_pb2.Pruning(
+                hyperband=search_pb2.HyperbandPruning(
+                    max_steps=pruning.max_steps,
+                    min_steps=pruning.min_steps,
+                    reduction_factor=pruning.reduction_factor,
+                )
+            )
         case _:
             raise InvalidInput(
                 field="pruning",
                 problem=f"is {pruning!r}",
-                fix='give "median", "asha", Median(...), Asha(...) or None',
+                fix='give "median", "asha", Median(...), Asha(...), Hyperband(...) or None',
             )
 
 
