@@ -52,7 +52,7 @@ async def test_a_study_from_node(node: str, tmp_path: Path) -> None:
         found = json.loads(out)
 
         assert found["state"] == "STUDY_STATE_COMPLETED"
-        assert found["chosen"] == "bayesian"
+        assert found["chosen"] == "bayesian+tpe"
         assert found["completed"] + found["pruned"] == TRIALS
         assert found["counts"]["completed"] == found["completed"]
         assert found["counts"]["pruned"] == found["pruned"] > 0

@@ -88,7 +88,7 @@ async def test_ids_and_seeds_are_drawn_once(service: Service) -> None:
 async def test_auto_says_what_it_chose_and_why(service: Service) -> None:
     created = await service.create(study(algorithm="auto", max_trials=30))
     assert created.algorithm.name == "auto"
-    assert created.chosen_algorithm == "bayesian"
+    assert created.chosen_algorithm == "bayesian+tpe"
     assert "30 trials for 5 parameters" in created.chosen_because
     finite = types_pb2.SearchSpace(
         parameters=[types_pb2.ParameterSpec(name="kind", categories=strings("a", "b"))]

@@ -4,7 +4,7 @@ base            ask and tell, and what they pass
 registry        all of them by name
 auto            which one suits a space and a budget
 random_search   grid   quasi_random   nevergrad (and nevergrad_library, which tames it)
-bayesian        tpe (and parzen)   regularized_evolution
+bayesian        tpe (and parzen)   hedged (the one with the other)   regularized_evolution
 q_learning      actor_critic (and networks)
 plugins         those that other packages bring
 rehearsal       an optimiser tried out before a study relies on it

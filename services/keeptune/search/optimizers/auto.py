@@ -1,8 +1,9 @@
 """`auto`: which algorithm suits a space and a budget, and why; and the one that starts evenly.
 
 The rules are few and their reasons are given to the user. With some hundred trials or fewer, the
-Bayesian optimiser learns most from each; with more, CMA-ES overtakes it on numeric spaces, and
-differential evolution on those with categories or several objectives, at a fraction of its cost.
+Bayesian optimiser, hedged by TPE, learns most from each; with more, CMA-ES overtakes it on numeric
+spaces, and differential evolution on those with categories or several objectives, at a fraction of
+its cost.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 from keeptune.search.domains import Categories
-from keeptune.search.optimizers import bayesian
+from keeptune.search.optimizers import hedged
 from keeptune.search.optimizers.base import (
     Algorithm,
     Nothing,
@@ -61,8 +62,8 @@ def choose(problem: Problem) -> Choice:
     trials = f"{budget} trials" if budget else "a budget of unknown size"
     if planned <= _SMALL_BUDGET:
         return Choice(
-            bayesian.ALGORITHM.name,
-            f"{trials} for {dimension} parameters: a model of the results makes the most of each",
+            hedged.ALGORITHM.name,
+            f"{trials} for {dimension} parameters: models of the results make the most of each",
         )
     has_categories = any(isinstance(p.domain, Categories) for p in problem.space.free)
     if has_categories or problem.objectives > 1:

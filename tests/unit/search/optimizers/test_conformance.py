@@ -29,6 +29,7 @@ NAMES = [
     "grid",
     "quasi-random",
     "bayesian",
+    "bayesian+tpe",
     "tpe",
     "regularized-evolution",
     "q-learning",
@@ -43,6 +44,7 @@ NAMES = [
 ]
 LEARNING = [
     "bayesian",
+    "bayesian+tpe",
     "quasi-random+nevergrad/OnePlusOne",
     "nevergrad/CMA",
     "nevergrad/TwoPointsDE",
@@ -131,9 +133,9 @@ def test_a_start_is_part_of_the_budget() -> None:
     [
         (CATEGORICAL, 100, 1, "grid"),
         (CATEGORICAL, None, 1, "grid"),
-        (CATEGORICAL, 5, 1, "bayesian"),
-        (INTEGERS, None, 1, "bayesian"),
-        (MIXED, 40, 1, "bayesian"),
+        (CATEGORICAL, 5, 1, "bayesian+tpe"),
+        (INTEGERS, None, 1, "bayesian+tpe"),
+        (MIXED, 40, 1, "bayesian+tpe"),
         (MIXED, 1000, 1, "quasi-random+nevergrad/TwoPointsDE"),
         (NUMERIC, 1000, 1, "quasi-random+nevergrad/CMA"),
         (NUMERIC, 1000, 2, "quasi-random+nevergrad/TwoPointsDE"),

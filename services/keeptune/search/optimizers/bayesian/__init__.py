@@ -7,7 +7,7 @@ proposals   where to look: the start, random points, mutations of the best
 search      ask and tell
 """
 
-from keeptune.search.optimizers.base import Algorithm, Optimizer, Problem
+from keeptune.search.optimizers.base import Adopting, Algorithm, Problem
 
 ALGORITHM = Algorithm(
     name="bayesian",
@@ -21,7 +21,7 @@ ALGORITHM = Algorithm(
 )
 
 
-def make(problem: Problem) -> Optimizer:
+def make(problem: Problem) -> Adopting:
     # What it needs of scipy takes a while to load.
     from keeptune.search.optimizers.bayesian.search import BayesianSearch
 
