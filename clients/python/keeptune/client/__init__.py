@@ -12,7 +12,7 @@ sync_client, study, loop_thread          the same surface without one
 space, settings, values, results, insight
                                          what goes in and comes out, in Python's own terms
 connection                               where the services are, and what to show there
-services, stubs, persistence             the RPCs: typed errors, request ids, retries, resuming
+services, stubs, reach, persistence      the RPCs: typed errors, request ids, retries, resuming
 nouns, resources                         fetching, listing and watching any resource alike
 manifest                                 YAML files to messages
 """

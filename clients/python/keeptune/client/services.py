@@ -5,7 +5,10 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
-from keeptune.client.stubs import Place, typed, typed_call
+import grpc
+
+from keeptune.client.reach import Reach
+from keeptune.client.stubs import typed, typed_call
 from keeptune.runtime.channel import DEFAULT_TIMEOUT, open_channel, open_sync_channel
 from keeptune.v1.deployment_pb2_grpc import DeploymentServiceStub
 from keeptune.v1.evaluation_pb2_grpc import EvaluationServiceStub
@@ -14,7 +17,6 @@ from keeptune.v1.search_pb2_grpc import SearchServiceStub
 from keeptune.v1.training_pb2_grpc import TrainingServiceStub
 
 if TYPE_CHECKING:
-    import grpc
     import grpc.aio
 
     from keeptune.client.connection import Connection
@@ -72,8 +74,7 @@ class AsyncServices:
             request_serializer=lambda name: b"\x0a" + bytes([len(name)]) + name.encode(),
             response_deserializer=lambda raw: raw[1] if raw else 0,
         )
-        place = Place(service, self.connection.address_of(service))
-        status = await typed_call(check(full_name), place)
+        status = await typed_call(check(full_name), self._reach(service))
         return _HEALTH.get(status, "UNKNOWN")
 
     async def close(self) -> None:
@@ -82,8 +83,14 @@ class AsyncServices:
             await channel.close()
 
     def _stub(self, stub: type[Any], service: str) -> Any:
-        place = Place(service, self.connection.address_of(service))
-        return typed(stub(self._channel(service)), place, asynchronous=True)
+        return typed(stub(self._channel(service)), self._reach(service), asynchronous=True)
+
+    def _reach(self, service: str) -> Reach:
+        channel = self._channel(service)
+        ready = grpc.ChannelConnectivity.READY
+        return Reach(
+            service, self.connection.address_of(service), lambda: channel.get_state() is ready
+        )
 
     def _channel(self, service: str) -> grpc.aio.Channel:
         address = self.connection.address_of(service)
@@ -138,8 +145,8 @@ class SyncServices:
             channel.close()
 
     def _stub(self, stub: type[Any], service: str) -> Any:
-        place = Place(service, self.connection.address_of(service))
-        return typed(stub(self._channel(service)), place, asynchronous=False)
+        reach = Reach(service, self.connection.address_of(service))
+        return typed(stub(self._channel(service)), reach, asynchronous=False)
 
     def _channel(self, service: str) -> grpc.Channel:
         address = self.connection.address_of(service)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
+from keeptune.client.reach import Reach, in_plain_words
 from keeptune.runtime.errors import (
     DeadlineExceeded,
     KeeptuneError,
@@ -31,39 +31,33 @@ _IDEMPOTENT_BY_THEMSELVES = ("SuggestTrialsRequest", "ReportMeasurementsRequest"
 _DETAILS = "grpc-status-details-bin"
 
 
-@dataclass(frozen=True)
-class Place:
-    """A service and its address, for errors."""
-
-    service: str
-    address: str
-
-
-def typed(stub: S, place: Place, *, asynchronous: bool) -> S:
+def typed(stub: S, reach: Reach, *, asynchronous: bool) -> S:
     """The same stub, whose calls raise KeeptuneError."""
-    wrap: Callable[[Any, Place], Any] = _AsyncMethod if asynchronous else _SyncMethod
+    wrap: Callable[[Any, Reach], Any] = _AsyncMethod if asynchronous else _SyncMethod
     for name, method in vars(stub).items():
-        setattr(stub, name, wrap(method, place))
+        setattr(stub, name, wrap(method, reach))
     return stub
 
 
-async def typed_call(call: Awaitable[T], place: Place) -> T:
+async def typed_call(call: Awaitable[T], reach: Reach) -> T:
     """The answer of a call that is under way. Raises KeeptuneError."""
     try:
-        return await call
+        with reach.waiting():
+            return await call
     except grpc.RpcError as error:
-        raise _typed_error(error, place) from None
+        out_of_time = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        raise _typed_error(error, reach, await reach.obstacle() if out_of_time else "") from None
 
 
 class _AsyncMethod:
-    def __init__(self, method: Any, place: Place) -> None:
+    def __init__(self, method: Any, reach: Reach) -> None:
         self._method = method
-        self._place = place
+        self._reach = reach
 
     def __call__(self, request: Any = None, **options: Any) -> Any:
         call = self._method(_identified(request), **options)
         if isinstance(call, Awaitable):
-            return typed_call(call, self._place)
+            return typed_call(call, self._reach)
         return self._stream(call)
 
     async def _stream(self, call: Any) -> AsyncIterator[Any]:
@@ -71,7 +65,7 @@ class _AsyncMethod:
             async for message in call:
                 yield message
         except grpc.RpcError as error:
-            raise _typed_error(error, self._place) from None
+            raise _typed_error(error, self._reach) from None
         finally:
             call.cancel()
 
@@ -79,22 +73,24 @@ class _AsyncMethod:
 class _SyncMethod:
     """Also has `with_call` and `future`; those are gRPC's own."""
 
-    def __init__(self, method: Any, place: Place) -> None:
+    def __init__(self, method: Any, reach: Reach) -> None:
         self._method = method
-        self._place = place
+        self._reach = reach
 
     def __call__(self, request: Any = None, **options: Any) -> Any:
         try:
             answer = self._method(_identified(request), **options)
         except grpc.RpcError as error:
-            raise _typed_error(error, self._place) from None
+            out_of_time = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            obstacle = self._reach.obstacle_now() if out_of_time else ""
+            raise _typed_error(error, self._reach, obstacle) from None
         return self._stream(answer) if isinstance(answer, Iterator) else answer
 
     def _stream(self, call: Any) -> Iterator[Any]:
         try:
             yield from call
         except grpc.RpcError as error:
-            raise _typed_error(error, self._place) from None
+            raise _typed_error(error, self._reach) from None
         finally:
             call.cancel()
 
@@ -102,16 +98,20 @@ class _SyncMethod:
         return getattr(self._method, name)
 
 
-def _typed_error(error: grpc.RpcError, place: Place) -> KeeptuneError:
-    """As the server said it; where it is gRPC that speaks, in words that help."""
+def _typed_error(error: grpc.RpcError, reach: Reach, obstacle: str = "") -> KeeptuneError:
+    """As the server said it; where it is gRPC that speaks, in words that help.
+
+    `obstacle`: why a connection cannot be made, where the call waited for one in vain.
+    """
     found = from_rpc_error(error)
     if any(entry[0] == _DETAILS for entry in _trailers(error)):
         return found
-    where = f"{place.service} at {place.address}"
-    if isinstance(found, Unavailable):
+    where = f"{reach.service} at {reach.address}"
+    if isinstance(found, Unavailable) or obstacle:
         return Unavailable(
-            f"{where} cannot be reached: {found.message}",
-            fix="see that it runs (`keeptune doctor` tells), or give another address",
+            f"{where} cannot be reached: {obstacle or in_plain_words(found.message)}",
+            fix="start `keeptune dev`, or give the address of a server that runs; "
+            "`keeptune doctor` tells more",
         )
     if isinstance(found, DeadlineExceeded):
         return DeadlineExceeded(
@@ -120,8 +120,8 @@ def _typed_error(error: grpc.RpcError, place: Place) -> KeeptuneError:
         )
     if isinstance(found, NotImplementedYet):
         return NotImplementedYet(
-            f"the server at {place.address} does not have {place.service}",
-            fix=f"give the address of the {place.service} service, e.g. in section services of "
+            f"the server at {reach.address} does not have {reach.service}",
+            fix=f"give the address of the {reach.service} service, e.g. in section services of "
             "a config file",
             reason="NO_SUCH_SERVICE",
         )
