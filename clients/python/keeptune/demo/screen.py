@@ -100,7 +100,8 @@ def _work(view: View | None, timeline: Timeline) -> list[str]:
     if progress is not None:
         return [study_text(progress, _values(view, timeline))]
     if view.retune.state == retuning_pb2.RETUNE_STATE_REQUESTED and view.retune.reason:
-        return [f"waiting: {view.retune.reason}"]
+        # The way out that follows is for those whose requests nobody labels.
+        return [f"waiting: {view.retune.reason.partition('; ')[0]}"]
     return []
 
 
