@@ -19,7 +19,7 @@ from tests.bench.search_quality.tasks import TASKS, Task
 
 _FILE = Path(__file__).with_name("references.json")
 # The same points as random search with these seeds has, so that each is evaluated once.
-POOL_SEEDS = 16
+POOL_SEEDS = 8
 POOL_TRIALS = 128
 BUDGETS = (8, 10, 16, 20, 24, 30, 32, 40, 48, 50, 64, 80, 100, 128)
 

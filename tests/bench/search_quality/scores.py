@@ -25,6 +25,12 @@ class Scale:
     best: float
     random: float
 
+    def __post_init__(self) -> None:
+        if not self.best < self.random:
+            raise ValueError(
+                f"random search reaches the best known loss of {self.best}: the task tells nothing"
+            )
+
     def score(self, loss: float) -> float:
         return (loss - self.best) / (self.random - self.best)
 

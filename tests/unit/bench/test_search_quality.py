@@ -52,6 +52,8 @@ def test_the_best_known_scores_0_and_randoms_median_1() -> None:
     assert scale.score(0.2) == 0.0
     assert scale.score(0.6) == pytest.approx(1.0)
     assert scale.score(0.8) == pytest.approx(1.5)
+    with pytest.raises(ValueError, match="tells nothing"):
+        Scale(best=0.2, random=0.2)
 
 
 def test_the_median_of_random_search_is_that_of_many_draws() -> None:
