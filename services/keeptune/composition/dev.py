@@ -56,7 +56,9 @@ def _banner(folder: Path, address: str) -> str:
             f"  data         {folder}",
             f"  credentials  {folder / 'credentials'}",
             "",
-            "  next: keeptune doctor; keeptune policy apply -f policy.yaml; stop with Ctrl-C",
+            "  next, in another terminal: keeptune doctor; on a serving host, beside Triton,",
+            "  keeptune agent run --config agent.yaml; then keeptune policy apply -f policy.yaml.",
+            "  Runs until Ctrl-C.",
             "",
         )
     )
