@@ -105,8 +105,10 @@ class Client(SyncServices):
 
         `budget` is in trials and `max_duration` in seconds, 0 = no limit. `name` is an id such as
         `digits`, drawn when it is empty; with `exist_ok` a study of that name is returned as it
-        is. `lease_seconds` is how long a worker may be silent before its trial goes to another
-        (0 = 60). Raises InvalidInput naming what is wrong with the space or the rest.
+        is. `pruning` stops trials that will not win, by what they report on the way: "median",
+        "asha", `Median(...)`, `Asha(...)`, `Hyperband(...)` or None. `lease_seconds` is how long a
+        worker may be silent before its trial goes to another (0 = 60). Raises InvalidInput naming
+        what is wrong with the space or the rest.
         """
         inner = self._loop.run(
             self._inner.create_study(
