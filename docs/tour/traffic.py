@@ -31,9 +31,10 @@ rng = np.random.default_rng()
 run = int(time.time())  # a request id is never used twice
 
 
-def knocked(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The camera hangs lower, and a lamp is gone."""
-    return (0.3 * np.roll(image, 1, axis=2) + 7.5).astype(np.float32)
+def camera(image: NDArray[np.float32], *, knocked: bool) -> NDArray[np.float32]:
+    """What it makes of a digit [1, 1, 8, 8]; knocked, it hangs lower and a lamp is gone."""
+    seen = 0.3 * np.roll(image, 1, axis=2) + 7.5 if knocked else image
+    return np.clip(seen + rng.normal(0, 0.25, image.shape), 0, 16).astype(np.float32)
 
 
 def ask(request_id: str, image: NDArray[np.float32]) -> tuple[str, str]:
@@ -60,10 +61,10 @@ right, truth, start = [], {}, time.monotonic()
 try:
     for count in range(options.requests or 10**9):
         row = int(rng.integers(len(served["y"])))
-        image = served["x"][[row]] + rng.normal(0, 0.25, (1, 1, 8, 8)).astype(np.float32)
         if count == options.calm:
             print("somebody knocks against the camera")
-        digit, version = ask(f"{run}-{count}", knocked(image) if count >= options.calm else image)
+        image = camera(served["x"][[row]], knocked=count >= options.calm)
+        digit, version = ask(f"{run}-{count}", image)
         truth[f"{run}-{count}"] = str(served["y"][row])
         right.append(digit == str(served["y"][row]))
         if len(truth) == 50:
