@@ -7,6 +7,7 @@ import json
 import os
 import random
 import socket
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
@@ -22,9 +23,10 @@ from keeptune.runtime.clock import SystemClock
 from keeptune.runtime.config import Loaded, ServerSettings, Settings
 from keeptune.runtime.errors import Unavailable
 from keeptune.runtime.server import Context, Program, serve
+from keeptune.runtime.sql_errors import UNREACHABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import grpc.aio
 
@@ -112,7 +114,8 @@ async def run(
     try:
         for name in services:
             build = cast("Build", importlib.import_module(f"keeptune.{name}.program").build)
-            programs.append(await build(configuration.sections[name].value, context))
+            with _database_named(name):
+                programs.append(await build(configuration.sections[name].value, context))
     except BaseException:
         for program in reversed(programs):
             if program.close is not None:
@@ -127,6 +130,21 @@ def write_endpoint(data_dir: Path, address: str) -> None:
     draft = path.with_suffix(".tmp")
     draft.write_text(json.dumps({"address": address, "pid": os.getpid()}) + "\n")
     draft.replace(path)
+
+
+@contextmanager
+def _database_named(service: str) -> Iterator[None]:
+    """A database that cannot be reached is told with the setting that says where it is."""
+    try:
+        yield
+    except Unavailable as error:
+        if error.reason != UNREACHABLE:
+            raise
+        raise Unavailable(
+            f"{service}: {error.message}",
+            fix=f"start it, or mend {service}.database (KEEPTUNE_{service.upper()}__DATABASE)",
+            reason=UNREACHABLE,
+        ) from error
 
 
 def _endpoints(

@@ -65,6 +65,11 @@ class Database:
         return cls(engine, clock, notifier)
 
     @property
+    def server(self) -> str:
+        """host:port/name of a PostgreSQL server; empty for SQLite."""
+        return self._engine.server if isinstance(self._engine, PostgresEngine) else ""
+
+    @property
     def dialect(self) -> str:
         """`sqlite` or `postgresql`."""
         return "sqlite" if isinstance(self._engine, SqliteEngine) else "postgresql"

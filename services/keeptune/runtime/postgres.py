@@ -49,6 +49,8 @@ class PostgresEngine:
         # A transaction that waits for a lock must then see what the holder before it did.
         self._schema = engine.execution_options(isolation_level="READ COMMITTED", **options)
         self._engine = engine
+        host = url.host or url.query.get("host") or "localhost"
+        self.server = f"{host}:{url.port or 5432}/{url.database or ''}"
         self._threads = ThreadPoolExecutor(connections, thread_name_prefix="keeptune-postgres")
         self._closed = False
         self._random = random.Random()

@@ -26,6 +26,7 @@ _DEADLOCK = "40P01"
 _UNIQUE_VIOLATION = "23505"
 _PG_DISK_FULL = "53100"
 _ENOUGH_BYTES = 1 << 20
+UNREACHABLE = "DATABASE_UNREACHABLE"
 
 
 def translated(error: BaseException, path: Path | None = None) -> BaseException:
@@ -85,8 +86,18 @@ def _from_postgres(error: DBAPIError) -> KeeptuneError | None:
     if is_race(error):
         return Unavailable("the database is busy with the same rows", retry_after=0.2)
     if is_lost_connection(error) or sqlstate(error).startswith("53"):
-        return Unavailable("the database cannot be reached", retry_after=1.0)
+        return Unavailable(
+            f"the database cannot be reached: {_first_line(error)}",
+            reason=UNREACHABLE,
+            retry_after=1.0,
+        )
     return None
+
+
+def _first_line(error: DBAPIError) -> str:
+    """What the driver says of it; the rest is advice."""
+    lines = str(error.orig).strip().splitlines()
+    return lines[0] if lines else type(error.orig).__name__
 
 
 def disk_full(path: Path | None) -> ResourceExhausted:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
@@ -19,6 +20,8 @@ from keeptune.runtime import events
 if TYPE_CHECKING:
     from keeptune.runtime.db import Database
 
+log = structlog.get_logger()
+
 _ADVISORY_LOCK = 0x6B656570_74756E65
 
 
@@ -27,6 +30,8 @@ async def migrate(database: Database, location: Path | None = None) -> None:
 
     `location` is the service's migrations folder. Safe to repeat.
     """
+    if database.server:
+        log.info("connecting to the database", at=database.server)
     await database.change_schema(lambda connection: _migrate(connection, location))
     database.start_housekeeping()
 
