@@ -8,7 +8,7 @@ import pytest
 
 from keeptune.runtime.errors import InvalidInput
 from keeptune.search import conformance
-from keeptune.search.optimizers import auto, bayesian, registry
+from keeptune.search.optimizers import auto, bayesian, hedged, registry
 from keeptune.search.optimizers.base import (
     Algorithm,
     Method,
@@ -19,6 +19,7 @@ from keeptune.search.optimizers.base import (
     Suggestion,
 )
 from keeptune.search.optimizers.bayesian.search import BayesianSearch, Settings
+from keeptune.search.optimizers.hedged import HedgedSearch
 from keeptune.search.space import Assignment, SearchSpace
 from tests.unit.search.spaces import CATEGORICAL, INTEGERS, MIXED, NUMERIC, loss
 
@@ -72,9 +73,18 @@ def method_of(name: str) -> Method:
 
 # Less thorough, or these tests would take long.
 HASTY = Settings(samples=1, random=32, mutants=32, rounds=1)
+
+
+def hasty_hedge(problem: Problem) -> HedgedSearch:
+    search = HedgedSearch(problem)
+    search._main = BayesianSearch(problem, HASTY)
+    return search
+
+
 METHODS = [
-    *map(method_of, NAMES),
+    *(method_of(name) for name in NAMES if "bayesian" not in name),
     Method(bayesian.ALGORITHM, functools.partial(BayesianSearch, settings=HASTY)),
+    Method(hedged.ALGORITHM, hasty_hedge),
 ]
 
 

@@ -36,9 +36,9 @@ def test_the_plugin_conforms_and_its_test_passes(tmp_path: Path) -> None:
 
 
 def test_every_method_of_ours_has_a_section() -> None:
-    sections = " ".join(re.findall(r"^## (.*)$", PAGE, re.MULTILINE))
+    sections = re.split(r"[ ,]+", " ".join(re.findall(r"^## (.*)$", PAGE, re.MULTILINE)))
     ours = [name for name in (a.name for a in registry.algorithms()) if "/" not in name]
     assert ours
     for name in ours:
         assert f"`{name}`" in PAGE
-        assert re.search(rf"\b{name}\b", sections), name
+        assert name in sections
