@@ -1,8 +1,12 @@
 """A study from one's own code, on a real search service."""
 
 import logging
+import os
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +41,27 @@ def test_the_loop_of_the_readme(client: Client) -> None:
     assert (status.state, status.trials["completed"]) == ("COMPLETED", 8)
     history = study.results(history=True, filter="state = COMPLETED")[0].history
     assert [step for step, _ in history] == [0, 1, 2]
+
+
+def test_the_study_of_the_tour(search_server: Served) -> None:
+    done = subprocess.run(
+        [sys.executable, Path(__file__).parents[3] / "docs/tour/study.py"],
+        env=os.environ
+        | {
+            "KEEPTUNE_ADDRESS": search_server.address,
+            "KEEPTUNE_TOKENS_FILE": str(search_server.tokens_file),
+        },
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    with Client(search_server.address, tokens_file=search_server.tokens_file) as client:
+        study = client.study("first")
+        trials = study.status().trials
+        assert done.stdout.strip() == str(study.best.parameters)
+    assert trials["completed"] + trials["pruned"] == 40
+    assert trials["pruned"] > 0
 
 
 def test_optimize_with_several_workers_does_each_trial_once(client: Client) -> None:
