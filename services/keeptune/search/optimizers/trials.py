@@ -88,4 +88,4 @@ def anywhere_new(trials: Trials, space: SearchSpace, rng: np.random.Generator) -
 
 
 def _key(parameters: Assignment) -> str:
-    return repr([*parameters.items()])
+    return repr(sorted(parameters.items()))

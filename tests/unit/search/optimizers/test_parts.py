@@ -14,6 +14,7 @@ from keeptune.search.optimizers.parzen import Parzen
 from keeptune.search.optimizers.q_learning import Table
 from keeptune.search.optimizers.regularized_evolution import mutated
 from keeptune.search.optimizers.standing import Standing, order
+from keeptune.search.optimizers.trials import Trials
 from keeptune.search.space import Condition, Parameter, SearchSpace
 from tests.unit.search.spaces import INTEGERS, MIXED, NUMERIC
 
@@ -135,6 +136,16 @@ def test_adam_fits_a_network() -> None:
     for _ in range(500):
         network.weights += step.step(network.gradient(x, (network(x) - aim) / len(x)))
     assert ((network(x) - aim) ** 2).mean() < 0.01
+
+
+def test_what_was_tried_is_known_in_any_order_of_its_parameters() -> None:
+    trials = Trials(INTEGERS)
+    trials.tell(Result(-1, {"n": 5, "m": 3}, Outcome.MEASURED, (1.0,)))
+    assert not trials.is_new({"m": 3, "n": 5})
+    assert trials.is_new({"m": 5, "n": 3})
+    endless = Trials(NUMERIC)
+    endless.ask(1, {"x": 0.5, "y": 2.0})
+    assert endless.is_new({"x": 0.5, "y": 2.0})
 
 
 def test_a_mutation_changes_one_parameter_and_what_hangs_on_it() -> None:
