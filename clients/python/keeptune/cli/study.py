@@ -24,7 +24,8 @@ def _trials(message: Any) -> str:
     counts = message.trial_counts
     ended = counts.completed + counts.pruned + counts.infeasible + counts.failed
     limit = message.budget.max_trials
-    return f"{ended}/{limit}" if limit else str(ended)
+    shown = f"{ended}/{limit}" if limit else str(ended)
+    return f"{shown} ({counts.failed} failed)" if counts.failed else shown
 
 
 verbs.add_list(

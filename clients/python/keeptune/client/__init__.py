@@ -8,6 +8,7 @@
     print(study.best)
 
 async_client, async_study, async_trial   what it does, for programs with an event loop
+early_failures                           when a loop of trials is given up
 sync_client, study, loop_thread          the same surface without one
 space, settings, values, results, insight
                                          what goes in and comes out, in Python's own terms

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from keeptune.client import insight, results, values
 from keeptune.client.async_trial import AsyncTrial
+from keeptune.client.early_failures import GIVE_UP_AFTER, EarlyFailures
 from keeptune.client.insight import Dependence, Importance, Outlook
 from keeptune.client.persistence import persist, resume
 from keeptune.client.results import StudyEvent, StudyStatus, TrialResult
@@ -89,28 +90,46 @@ class AsyncStudy:
                 await trial.release()
 
     async def optimize(
-        self, objective: AsyncObjective, *, n_workers: int = 1, worker: str = ""
+        self,
+        objective: AsyncObjective,
+        *,
+        n_workers: int = 1,
+        worker: str = "",
+        give_up_after: int = GIVE_UP_AFTER,
     ) -> None:
         """Works on trials until there are no more: `objective(trial)` gives the final value.
 
         It may be a coroutine function or a plain one, which runs in a thread; it returns the
-        objective's value, a mapping of metrics, or None when it completed the trial itself. An
-        exception fails the trial. The workers are called `worker`-1, -2, ...
+        objective's value, a mapping of metrics, or None when it completed the trial itself. The
+        workers are called `worker`-1, -2, ...
+
+        An exception fails the trial. When the first `give_up_after` trials have all failed alike
+        the objective is broken: FailedPrecondition, and the rest of the budget is left (0 = never).
         """
+        early = EarlyFailures(give_up_after)
         base = worker or default_worker()
         async with asyncio.TaskGroup() as group:
             for index in range(1, n_workers + 1):
-                group.create_task(self._work(objective, f"{base}-{index}"))
+                group.create_task(self._work(objective, f"{base}-{index}", early))
 
-    async def _work(self, objective: AsyncObjective, worker: str) -> None:
+    async def _work(self, objective: AsyncObjective, worker: str, early: EarlyFailures) -> None:
         async for trial in self.trials(worker):
             async with trial:
-                if inspect.iscoroutinefunction(objective):
-                    outcome = await objective(trial)
-                else:
-                    outcome = await asyncio.to_thread(objective, trial)
-                    if inspect.isawaitable(outcome):
-                        outcome = await outcome
+                try:
+                    if inspect.iscoroutinefunction(objective):
+                        outcome = await objective(trial)
+                    else:
+                        outcome = await asyncio.to_thread(objective, trial)
+                        if inspect.isawaitable(outcome):
+                            outcome = await outcome
+                except Exception as error:
+                    if trial.settled:
+                        raise
+                    early.failed(trial.name, error)
+                    await trial.fail(error)
+                    early.check(error)
+                    continue
+                early.succeeded()
                 if not trial.settled and outcome is not None:
                     await trial.complete(self.metrics_of(outcome))
 

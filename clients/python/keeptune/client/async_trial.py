@@ -112,6 +112,10 @@ class AsyncTrial:
         """Ends the trial: it broke for a reason that lies outside the parameters."""
         return await self._end(failed=search_pb2.Failure(reason=reason[:_REASON_LENGTH]))
 
+    async def fail(self, error: Exception) -> bool:
+        """`failed`, with what was raised for its reason."""
+        return await self.failed(f"{type(error).__name__}: {error}")
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -127,7 +131,7 @@ class AsyncTrial:
         """Ends the work on it; whether `error` is dealt with."""
         if isinstance(error, Exception) and not self._settled:
             log.warning("%s failed", self.name, exc_info=error)
-            await self.failed(f"{type(error).__name__}: {error}")
+            await self.fail(error)
             return True
         if error is not None:
             await self.release()

@@ -9,6 +9,7 @@ from typing import Any, Self, TypeAlias
 
 from keeptune.client.async_study import AsyncStudy, default_worker
 from keeptune.client.async_trial import AsyncTrial
+from keeptune.client.early_failures import GIVE_UP_AFTER, EarlyFailures
 from keeptune.client.insight import Dependence, Importance, Outlook
 from keeptune.client.loop_thread import LoopThread
 from keeptune.client.results import StudyEvent, StudyStatus, TrialResult
@@ -86,6 +87,10 @@ class Trial:
     ) -> bool:
         return self.leave(error)
 
+    def fail(self, error: Exception) -> bool:
+        """`failed`, with what was raised for its reason."""
+        return self._loop.run(self._inner.fail(error))
+
     def leave(self, error: BaseException | None) -> bool:
         """Ends the work on it; whether `error` is dealt with."""
         return self._loop.run(self._inner.leave(error))
@@ -127,25 +132,45 @@ class Study:
         for trial in self._loop.iterate(self._inner.trials(worker)):
             yield Trial(trial, self._loop)
 
-    def optimize(self, objective: Objective, *, n_workers: int = 1, worker: str = "") -> None:
+    def optimize(
+        self,
+        objective: Objective,
+        *,
+        n_workers: int = 1,
+        worker: str = "",
+        give_up_after: int = GIVE_UP_AFTER,
+    ) -> None:
         """Works on trials until there are no more: `objective(trial)` gives the final value.
 
         It returns the objective's value, a mapping of metrics, or None when it completed the
-        trial itself. An exception fails the trial. One worker runs it here, several each in a
-        thread of its own; they are called `worker`-1, -2, ...
+        trial itself. One worker runs it here, several each in a thread of its own; they are called
+        `worker`-1, -2, ...
+
+        An exception fails the trial. When the first `give_up_after` trials have all failed alike
+        the objective is broken: FailedPrecondition, and the rest of the budget is left (0 = never).
         """
+        early = EarlyFailures(give_up_after)
         names = [f"{worker or default_worker()}-{index}" for index in range(1, n_workers + 1)]
         if n_workers == 1:
-            self._work(objective, names[0])
+            self._work(objective, names[0], early)
             return
         with ThreadPoolExecutor(n_workers, thread_name_prefix="keeptune-worker") as pool:
-            for done in [pool.submit(self._work, objective, name) for name in names]:
+            for done in [pool.submit(self._work, objective, name, early) for name in names]:
                 done.result()
 
-    def _work(self, objective: Objective, worker: str) -> None:
+    def _work(self, objective: Objective, worker: str, early: EarlyFailures) -> None:
         for trial in self.trials(worker):
             with trial:
-                outcome = objective(trial)
+                try:
+                    outcome = objective(trial)
+                except Exception as error:
+                    if trial.settled:
+                        raise
+                    early.failed(trial.name, error)
+                    trial.fail(error)
+                    early.check(error)
+                    continue
+                early.succeeded()
                 if not trial.settled and outcome is not None:
                     trial.complete(self.metrics_of(outcome))
 
