@@ -24,6 +24,15 @@ _HOST = click.option("--host", help="This host's id.")
 _DEPLOYMENT = click.option("--deployment", help="host:port of the deployment service.")
 
 
+def _existing_environment(_: click.Context, __: click.Parameter, folder: Path) -> Path:
+    if not folder.is_dir():
+        raise click.BadParameter(
+            f"there is no folder {folder}: `make setup` builds it as .serving-host in keeptune's "
+            "clone; give its path with --environment"
+        )
+    return folder
+
+
 @click.group()
 def agent() -> None:
     """The agent on a serving host: samples, watches, swaps models, goes back."""
@@ -50,7 +59,7 @@ def agent() -> None:
 def run(config: Path | None, **flags: Any) -> None:
     """Run the agent until it is stopped."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    _guarded(_run, _settings(config, flags))
+    _interruptible(_run, _settings(config, flags))
 
 
 @agent.command()
@@ -66,7 +75,7 @@ def run(config: Path | None, **flags: Any) -> None:
 )
 def join(config: Path | None, join_token_file: Any, **flags: Any) -> None:
     """Trade a join token for this host's own credential."""
-    _guarded(_join, _settings(config, flags), join_token_file.read().strip())
+    _interruptible(_join, _settings(config, flags), join_token_file.read().strip())
 
 
 @agent.command()
@@ -76,15 +85,16 @@ def join(config: Path | None, join_token_file: Any, **flags: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The whole answer, for programs.")
 def status(config: Path | None, as_json: bool, **flags: Any) -> None:
     """Ask the agent on this host how it is."""
-    _guarded(_status, _settings(config, flags), as_json)
+    _interruptible(_status, _settings(config, flags), as_json)
 
 
 @agent.command()
 @click.option(
     "--environment",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=click.Path(file_okay=False, path_type=Path),
     default=Path(".serving-host"),
     show_default=True,
+    callback=_existing_environment,
     help="The serving host's Python environment, with Triton in it.",
 )
 @click.option("--model-repository", type=click.Path(path_type=Path), required=True)
@@ -116,29 +126,21 @@ def triton(
         http_port=http_port,
         metrics_port=metrics_port,
     )
-    _guarded(_triton, options)
+    _interruptible(_triton, options)
 
 
 def _settings(config: Path | None, flags: dict[str, Any]) -> AgentSettings:
     from keeptune.agent.settings import read_settings
-    from keeptune.runtime.errors import KeeptuneError
 
-    try:
-        return read_settings(config, os.environ, flags)
-    except KeeptuneError as error:
-        raise click.ClickException(error.message) from error
+    return read_settings(config, os.environ, flags)
 
 
-def _guarded(work: Any, *arguments: Any) -> None:
-    """Runs it; what is wrong is said in one sentence, with exit status 1."""
+def _interruptible(work: Any, *arguments: Any) -> None:
+    """Runs it; errors are told as those of any command."""
     import asyncio
-
-    from keeptune.runtime.errors import KeeptuneError
 
     try:
         asyncio.run(work(*arguments))
-    except KeeptuneError as error:
-        raise click.ClickException(error.message) from error
     except KeyboardInterrupt:
         sys.exit(130)
 

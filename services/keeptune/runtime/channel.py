@@ -22,6 +22,7 @@ from keeptune.runtime.logging import carried
 
 DEFAULT_TIMEOUT = 30.0
 MAX_MESSAGE_BYTES = 4 << 20
+_RAW_CAUSE = "Failed to connect to remote host: "
 
 T = TypeVar("T")
 
@@ -73,6 +74,12 @@ def open_sync_channel(
         else grpc.insecure_channel(target, options=options)
     )
     return _SyncChannel(inner, _Preparation(credentials, timeout))
+
+
+def in_plain_words(raw: str) -> str:
+    """The cause within what gRPC says of a connection that failed, e.g. connection refused."""
+    cause = raw.rpartition(_RAW_CAUSE)[2] if _RAW_CAUSE in raw else raw
+    return cause[:1].lower() + cause[1:]
 
 
 async def calling(call: Awaitable[T]) -> T:
@@ -128,8 +135,14 @@ def _tls(target: str, credentials: ClientCredentials) -> grpc.ChannelCredentials
             credentials.cert.read_bytes() if credentials.cert else None,
         )
     except OSError as error:
+        of_the_authority = credentials.ca is not None and error.filename == str(credentials.ca)
         raise InvalidInput(
-            field="tls", problem=f"names {error.filename}, which cannot be read: {error.strerror}"
+            field="ca" if of_the_authority else "tls",
+            problem=f"names {error.filename}, which cannot be read: {error.strerror}",
+            fix="give the PEM file of the authority that signed the server's certificate: "
+            "services.ca (agent.ca on a serving host), KEEPTUNE_CA or --ca"
+            if of_the_authority
+            else "give PEM files that this program may read",
         ) from error
 
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from keeptune.client import AsyncClient, Client, errors, reach
-from keeptune.client.reach import Reach, in_plain_words
+from keeptune.client.reach import Reach
+from keeptune.runtime.channel import in_plain_words
 from keeptune.v1 import search_pb2
 
 ASKED = search_pb2.GetStudyRequest(name="studies/a")
@@ -78,3 +79,12 @@ def test_the_cause_is_taken_out_of_what_grpc_says() -> None:
     )
     assert in_plain_words(raw) == "connection refused"
     assert in_plain_words("Socket closed") == "socket closed"
+
+
+def test_an_authority_that_cannot_be_read_is_told_by_its_setting() -> None:
+    client = Client("127.0.0.1:9", token="x", ca="/nowhere/ca.pem")
+    with client, pytest.raises(errors.InvalidInput) as caught:
+        client.search.GetStudy(ASKED)
+    (violation,) = caught.value.violations
+    assert violation.field == "ca" and "/nowhere/ca.pem" in violation.problem
+    assert "services.ca" in violation.fix and "KEEPTUNE_CA" in violation.fix

@@ -51,7 +51,7 @@ def report(error: BaseException, *, as_json: bool) -> int:
         if as_json:
             _print({"code": "USAGE", "message": error.format_message()})
         else:
-            error.show()
+            _show(error)
         return error.exit_code
     from keeptune.runtime.errors import FailedPrecondition, KeeptuneError
 
@@ -102,6 +102,16 @@ def _say(error: KeeptuneError) -> None:
     click.echo(f"{_mark()} {problems[0] if problems else error.message}", err=True)
     if problems and error.message and problems[0].problem not in error.message:
         click.echo(f"  {error.message}", err=True)
+
+
+def _show(error: click.ClickException) -> None:
+    """As click would, with our mark."""
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        click.echo(error.ctx.get_usage(), err=True)
+        if error.ctx.command.get_help_option(error.ctx) is not None:
+            option = error.ctx.help_option_names[0]
+            click.echo(f"Try '{error.ctx.command_path} {option}' for help.\n", err=True)
+    click.echo(f"{_mark()} {error.format_message()}", err=True)
 
 
 def _mark() -> str:

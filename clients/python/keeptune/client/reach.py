@@ -20,7 +20,6 @@ log = logging.getLogger("keeptune.client")
 WARN_AFTER_SECONDS = 2.0
 _WARN_AGAIN_SECONDS = 30.0
 _PROBE_SECONDS = 1.0
-_RAW = "Failed to connect to remote host: "
 
 
 class Reach:
@@ -78,12 +77,6 @@ class Reach:
             self.service,
             self.address,
         )
-
-
-def in_plain_words(raw: str) -> str:
-    """The cause within what gRPC says of a connection that failed."""
-    cause = raw.rpartition(_RAW)[2] if _RAW in raw else raw
-    return cause[:1].lower() + cause[1:]
 
 
 def _cause(error: OSError) -> str:

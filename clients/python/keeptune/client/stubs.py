@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from keeptune.client.reach import Reach, in_plain_words
+from keeptune.client.reach import Reach
+from keeptune.runtime.channel import in_plain_words
 from keeptune.runtime.errors import (
     DeadlineExceeded,
     KeeptuneError,
