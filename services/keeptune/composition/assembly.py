@@ -89,7 +89,11 @@ async def run(
     # they save. Processes that compute much set their own number.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     platform = configuration.platform.value
-    logging.configure(level=platform.log_level, format=platform.log_format)
+    chosen = platform.log_format
+    # A person watches, also through a pipe.
+    logging.configure(
+        level=platform.log_level, format="pretty" if together and chosen == "auto" else chosen
+    )
     data_dir = platform.data_dir.expanduser().absolute()
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     server = configuration.server.value

@@ -44,7 +44,8 @@ def _begin(rollout: Rollout, hosts: Mapping[str, HostView], now: datetime) -> Ro
         away = f" ({len(hosts)} known, none usable: {_troubles(hosts)})" if hosts else ""
         return replace(
             rollout,
-            reason=f"no connected host serves {rollout.model}{away}",
+            reason=f"no connected host serves {rollout.model}{away}; waiting: start "
+            "`keeptune agent run` on a serving host (`keeptune host list` shows those connected)",
             next_step="start an agent whose labels match the model's host_selector",
         )
     return replace(

@@ -28,6 +28,8 @@ __all__ = ["Event", "Events", "Page", "Record", "Records", "append_event", "muta
 
 T = TypeVar("T")
 
+# Kinds that the command line lists by another command, below a parent.
+_LISTED = {"version": "model versions {parent}", "trial": "trial list {parent}"}
 _LABEL = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
 _BUILT_IN = {
     "name": Field(records.c.name, Kind.TEXT),
@@ -133,7 +135,7 @@ class Records(Generic[T]):
         """Raises NotFound."""
         record = self.find(connection, name)
         if record is None:
-            raise NotFound(f"{name} does not exist", metadata={"name": name})
+            raise missing(self.kind, name)
         return record
 
     def find(self, connection: Connection, name: str) -> Record[T] | None:
@@ -277,6 +279,16 @@ class Records(Generic[T]):
         if label != name and _LABEL.fullmatch(label):
             return json_text_field(connection, records.c.labels, label)
         return None
+
+
+def missing(kind: str, name: str) -> NotFound:
+    """The error for a name that nothing has, with the command that tells the names there are."""
+    command = _LISTED.get(kind, f"{kind} list").format(parent="/".join(name.split("/")[:2]))
+    return NotFound(
+        f"{name} does not exist",
+        fix=f"`keeptune {command}` shows what there is",
+        metadata={"name": name},
+    )
 
 
 def _check_etag(record: Record[Any], etag: str | None) -> None:

@@ -29,12 +29,11 @@ from keeptune.v1 import search_pb2, types_pb2
 if TYPE_CHECKING:
     from keeptune.runtime.records import Record
 
+_BEST = "`keeptune study best {name}` shows the best trials (ListOptimalTrials)"
 _NEXT_STEPS = {
-    StudyState.ACTIVE: "lease trials with SuggestTrials",
-    StudyState.STOPPED: "read the best trials with ListOptimalTrials",
-    StudyState.COMPLETED: (
-        "read the best trials with ListOptimalTrials, or raise the budget with UpdateStudy"
-    ),
+    StudyState.ACTIVE: "work on its trials: optimize() of the Python client, or SuggestTrials",
+    StudyState.STOPPED: _BEST,
+    StudyState.COMPLETED: f"{_BEST}; UpdateStudy raises the budget",
 }
 
 
@@ -59,7 +58,7 @@ def study_to_proto(record: Record[Study], progress: Progress) -> search_pb2.Stud
         labels=record.labels,
         state=study_state(state),
         reason=study.reason,
-        next_step=_NEXT_STEPS[state],
+        next_step=_NEXT_STEPS[state].format(name=record.name),
         metadata=record_metadata(record),
         trial_counts=search_pb2.TrialCounts(
             waiting=progress.waiting,

@@ -16,9 +16,8 @@ from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, or_, se
 from keeptune.runtime import documents, micros
 from keeptune.runtime import tables as runtime_tables
 from keeptune.runtime.artifacts import Artifact
-from keeptune.runtime.errors import NotFound
 from keeptune.runtime.names import study_name, trial_name
-from keeptune.runtime.records import Records
+from keeptune.runtime.records import Records, missing
 from keeptune.search.model import (
     Attempt,
     AttemptState,
@@ -100,8 +99,7 @@ def get_progress(connection: Connection, study: str, *, lock: bool = False) -> P
     query = _locked_progress if lock else _one_progress
     row = connection.execute(query, {"of_study": study}).one_or_none()
     if row is None:
-        name = study_name(study)
-        raise NotFound(f"{name} does not exist", metadata={"name": name})
+        raise missing("study", study_name(study))
     return Progress(**row._mapping)
 
 
@@ -151,8 +149,7 @@ def get_trial(connection: Connection, study: str, number: int) -> Trial:
     """Raises NotFound."""
     row = connection.execute(_one_trial, {"of_study": study, "of_number": number}).one_or_none()
     if row is None:
-        name = trial_name(study, number)
-        raise NotFound(f"{name} does not exist", metadata={"name": name})
+        raise missing("trial", trial_name(study, number))
     return to_trial(row)
 
 

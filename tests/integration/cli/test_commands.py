@@ -67,6 +67,7 @@ def test_a_study_from_its_manifest_to_its_picture(
     (shown,) = (s for s in keeptune("study", "list", "--json").data if "pictured" in s["name"])
     assert shown["trial_counts"] == {"completed": "4"}
     assert shown == keeptune("--json", "study", "show", "studies/pictured").data
+    assert "`keeptune study best studies/pictured`" in shown["next_step"]
     assert "4/4" in keeptune("study", "list", "--filter", "state = COMPLETED").out
     assert keeptune("study", "best", "pictured", "--json").data[0]["name"].endswith("/trials/4")
     listed = keeptune("trial", "list", "pictured", "--order-by", "metrics.accuracy desc").out
@@ -186,12 +187,16 @@ def test_models_hosts_and_trainers(keeptune: Keeptune, tmp_path: Path) -> None:
     keeptune("model", "create", "-f", "model.yaml")
     names = [m["name"] for m in keeptune("model", "list", "--json").data]
     assert {"models/m1", "models/m2"} <= set(names)
+    assert "HOST SELECTOR" in keeptune("model", "list").out
     assert keeptune("model", "versions", "m1", "--json").data == []
     keeptune("model", "version", "m1/1", status=3)
     keeptune("model", "register", "m1", status=2)
     keeptune("model", "register", "m1", "--training", "none", status=3)
     assert keeptune("host", "list", "--json").data == []
-    keeptune("host", "show", "none", status=3)
+    lost = keeptune("host", "show", "none", status=3).err
+    assert (
+        lost == "error: hosts/none does not exist; fix: `keeptune host list` shows what there is\n"
+    )
     rollout = ("rollout", "create", "--version", "m1/1", "--evaluation", "none", "--json")
     assert keeptune(*rollout, status=None).status in (2, 3, 6)
     keeptune("rollout", "pause", "none", status=3)
@@ -241,7 +246,12 @@ def test_the_doctor(keeptune: Keeptune, control_plane: Served, tmp_path: Path) -
     assert checks["triton"]["status"] == checks["agent"]["status"] == "fail"
     assert all(c["next_step"] for c in checks.values() if c["status"] != "ok")
     lines = keeptune("doctor", KEEPTUNE_ADDRESS="127.0.0.1:9", status=1).out
-    assert "fail  search" in lines and "  -> " in lines
+    assert lines.count("connection refused") == 1 and "fail  control plane" in lines
+    assert "  -> start `keeptune dev`" in lines
+
+
+def test_dev_talks_to_people(control_plane: Served) -> None:
+    assert not [line for line in control_plane.log.read_text().splitlines() if line[:1] == "{"]
 
 
 def test_who_may_not_and_who_is_not_there(

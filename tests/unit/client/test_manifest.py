@@ -123,7 +123,7 @@ def test_an_unreadable_file(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="cannot be read"):
         load(tmp_path / "none.yaml", retuning_pb2.Policy)
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InvalidInput, match="cannot be read"):
+    with pytest.raises(InvalidInput, match=r"is not YAML.*policy\.yaml"):
         load(tmp_path / "binary.yaml", retuning_pb2.Policy)
 
 

@@ -86,6 +86,7 @@ def test_without_a_host_it_waits_and_says_for_what() -> None:
     w.run(5)
     assert w.rollout.state is RolloutState.PENDING
     assert "no connected host" in w.rollout.reason
+    assert "keeptune agent run" in w.rollout.reason and "keeptune host list" in w.rollout.reason
     assert w.rollout.next_step
     w.calm_down()
     w.run(60)

@@ -65,6 +65,7 @@ def test_people_get_no_json(stream: io.StringIO) -> None:
     structlog.get_logger().info("hello", count=3)
     assert "hello" in stream.getvalue()
     assert not stream.getvalue().startswith("{")
+    assert "\x1b" not in stream.getvalue(), "colours are for terminals"
 
 
 class Full(io.StringIO):

@@ -27,11 +27,15 @@ verbs.add_list(
     [
         ("NAME", lambda m: m.name),
         ("CHAMPION", lambda m: m.champion),
-        ("HOSTS", lambda m: ",".join(f"{k}={v}" for k, v in sorted(m.host_selector.items()))),
+        ("HOST SELECTOR", lambda m: _pairs(m.host_selector)),
         ("AGE", output.created),
     ],
 )
 verbs.add_show(model, "model")
+
+
+def _pairs(labels: Any) -> str:
+    return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
 
 
 def _size(message: Any) -> str:

@@ -16,6 +16,6 @@ def read_config(file: Path | None) -> dict[str, Any]:
 
     try:
         content = yaml.safe_load(file.read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InvalidInput(field="config", problem=f"cannot be read: {error}") from None
     return content if isinstance(content, dict) else {}

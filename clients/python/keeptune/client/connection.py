@@ -131,7 +131,7 @@ def _endpoint(folder: Path, *, required: bool) -> str:
 def _section(file: Path) -> dict[str, str]:
     try:
         content = yaml.safe_load(file.read_text()) or {}
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InvalidInput(field="config", problem=f"cannot be read: {file}: {error}") from None
     section = content.get("services", {}) if isinstance(content, dict) else {}
     return {str(key): str(value) for key, value in section.items() if value is not None}

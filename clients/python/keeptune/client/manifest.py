@@ -64,13 +64,20 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[str, int], list[Violation]]:
         text = file.read_text()
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         content = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise InvalidInput(
+            field=str(file),
+            problem="is not YAML: it is no text",
+            fix="give the manifest itself, e.g. policy.yaml",
+            reason="INVALID_MANIFEST",
+        ) from None
+    except OSError as error:
         raise InvalidInput(
             field=str(file), problem=f"cannot be read: {error}", reason="INVALID_MANIFEST"
         ) from None
     except yaml.YAMLError as error:
         raise InvalidInput(
-            field=str(file), problem=f"is no YAML: {error}", reason="INVALID_MANIFEST"
+            field=str(file), problem=f"is not YAML: {error}", reason="INVALID_MANIFEST"
         ) from None
     if not isinstance(content, dict):
         raise InvalidInput(

@@ -12,6 +12,8 @@ from keeptune.cli.checks import Check, section
 from keeptune.cli.reading import read_config
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from keeptune.cli.session import Session
     from keeptune.client.connection import Connection
 
@@ -30,17 +32,26 @@ async def check(session: Session) -> list[Check]:
         found = error.message.partition("; fix: ")[0]
         return [Check("control plane", "fail", found, error.fix)]
     looked_at = (_service(connection, name) for name in SERVICES)
-    checks = list(await asyncio.gather(*looked_at))
+    checks = _told_once(await asyncio.gather(*looked_at))
     if any(each.status == "ok" for each in checks):
         checks.append(_artifacts(session))
     return checks
+
+
+def _told_once(checks: Sequence[Check]) -> list[Check]:
+    """One check where the same is wrong with all services."""
+    first = checks[0]
+    same = {each.found.removeprefix(f"{each.name} ") for each in checks}
+    if len(same) > 1 or any(each.status != "fail" for each in checks):
+        return list(checks)
+    return [Check("control plane", "fail", same.pop(), first.next_step)]
 
 
 async def _service(connection: Connection, name: str) -> Check:
     from keeptune.client.nouns import KINDS
     from keeptune.client.resources import list_all
     from keeptune.client.services import AsyncServices
-    from keeptune.runtime.errors import KeeptuneError
+    from keeptune.runtime.errors import KeeptuneError, Unavailable
 
     where = f"at {connection.addresses[name]}"
     services = AsyncServices(connection, timeout=_SECONDS, wait_for_ready=False)
@@ -49,6 +60,9 @@ async def _service(connection: Connection, name: str) -> Check:
         kind = next(each for each in KINDS if each.service == name and not each.parent)
         async for _ in list_all(services, kind, limit=1):
             break
+    except Unavailable as error:
+        found = error.message.partition("; fix: ")[0]
+        return Check(name, "fail", found, "start `keeptune dev`, or mend the address")
     except KeeptuneError as error:
         found = error.message.partition("; fix: ")[0]
         return Check(name, "fail", found, error.fix or "see the service's log")

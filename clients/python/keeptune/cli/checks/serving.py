@@ -21,8 +21,8 @@ async def check(session: Session) -> list[Check]:
     """Hosts that have connected; Triton and the agent when there is a section `agent`."""
     checks = await _hosts(session)
     if settings := section(read_config(session.config), "agent"):
-        checks.append(await _triton(section(settings, "triton")))
-        checks.append(await _agent(settings))
+        agent, triton_ready = await _agent(settings)
+        checks += [await _triton(section(settings, "triton"), triton_ready), agent]
     return checks
 
 
@@ -63,11 +63,17 @@ def _host(host: Any) -> Check:
     )
 
 
-async def _triton(settings: dict[str, Any]) -> Check:
-    """Ready by its own account, over gRPC."""
+async def _triton(settings: dict[str, Any], ready_by_agent: bool | None) -> Check:
+    """Ready by its own account, over gRPC; by the agent's where the file does not say where it is:
+    flags or the environment may have told the agent. None = the agent did not answer.
+    """
     import grpc.aio
 
     address = _triton_address(settings)
+    if not address and ready_by_agent:
+        return Check("triton", "ok", "ready, the agent says")
+    if not address and ready_by_agent is not None:
+        return Check("triton", "fail", "not ready, the agent says", "see its log")
     if not address:
         return Check(
             "triton",
@@ -101,10 +107,11 @@ def _triton_address(settings: dict[str, Any]) -> str:
     return str(settings.get("grpc") or "")
 
 
-async def _agent(settings: dict[str, Any]) -> Check:
+async def _agent(settings: dict[str, Any]) -> tuple[Check, bool | None]:
+    """And whether its Triton is ready; None when it does not answer."""
     from keeptune.runtime.auth import ClientCredentials
     from keeptune.runtime.calls import calling
-    from keeptune.runtime.channel import open_channel
+    from keeptune.runtime.channel import in_plain_words, open_channel
     from keeptune.runtime.errors import KeeptuneError
     from keeptune.v1 import agent_pb2, agent_pb2_grpc
 
@@ -122,12 +129,16 @@ async def _agent(settings: dict[str, Any]) -> Check:
             status = await calling(stub.GetStatus(agent_pb2.GetStatusRequest()))
     except KeeptuneError as error:
         found = error.message.partition("; fix: ")[0]
-        return Check("agent", "fail", f"{address}: {found}", error.fix or "keeptune agent run")
+        fix = error.fix or "start it with `keeptune agent run`"
+        return Check("agent", "fail", f"{address}: {in_plain_words(found)}", fix), None
+    ready = status.info.triton_ready
     if not status.control_plane_connected:
-        return Check(
+        away = Check(
             "agent",
             "warn",
             f"{status.host} is away from the control plane: {status.control_plane_reason}",
             "see its address and tokens in section agent",
         )
-    return Check("agent", "ok", f"{status.host}, {status.info.agent_rss_bytes / 1e6:.0f} MB")
+        return away, ready
+    memory = f"{status.info.agent_rss_bytes / 1e6:.0f} MB"
+    return Check("agent", "ok", f"{status.host}, {memory}"), ready
