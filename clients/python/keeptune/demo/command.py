@@ -59,7 +59,7 @@ def demo(
 ) -> None:
     """The loop at work: tune a digit classifier, serve it on Triton, break the camera, recover.
 
-    Starts `keeptune dev`, a real Triton and the agent on this machine, takes under five minutes
+    Starts `keeptune dev`, a real Triton and the agent on this machine, takes about five minutes
     and ends with a report. The exit status is 0 only if the loop closed by itself.
     """
     # Slow to import; `keeptune --help` should not pay for it.
