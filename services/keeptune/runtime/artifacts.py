@@ -78,11 +78,20 @@ class ArtifactStore:
     def __init__(self, url: str, **options: Any) -> None:
         try:
             self._fs, self._root = fsspec.url_to_fs(url, **options)
-        except (ImportError, ValueError) as error:
+        except ImportError as error:
+            raise InvalidInput(
+                field="artifacts",
+                problem=f"is {url!r}, and the package for that store is not installed: {error}",
+                fix='pip install "keeptune[s3]"'
+                if url.startswith(("s3:", "s3a:"))
+                else "install that package, or give file:///absolute/folder",
+                reason="STORE_NOT_INSTALLED",
+            ) from error
+        except ValueError as error:
             raise InvalidInput(
                 field="artifacts",
                 problem=f"is {url!r}: {error}",
-                fix="give file:///absolute/folder, or install the package for that store",
+                fix="give file:///absolute/folder or s3://bucket/prefix",
             ) from error
         self._url = url
         self._is_local = isinstance(self._fs, LocalFileSystem)

@@ -108,7 +108,9 @@ def _open_remote(uri: str, field: str) -> io.BytesIO:
             content = remote.read(MAX_BYTES + 1)
     except ImportError as error:
         raise FailedPrecondition(
-            f"{uri!r} cannot be read: {error}", field=field, fix="install s3fs on the service"
+            f"{uri!r} cannot be read: {error}",
+            field=field,
+            fix='pip install "keeptune[s3]" where the service runs',
         ) from error
     except FileNotFoundError as error:
         raise InvalidInput(

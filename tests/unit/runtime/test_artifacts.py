@@ -1,5 +1,6 @@
 import hashlib
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,13 @@ async def test_what_cannot_be_used_is_unavailable(tmp_path: Path) -> None:
     store = ArtifactStore((tmp_path / "file").as_uri())
     with pytest.raises(Unavailable):
         await store.put_bytes(b"x", media_type=TYPE)
+
+
+def test_a_store_whose_package_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(InvalidInput, match="s3://bucket/models") as caught:
+        ArtifactStore("s3://bucket/models")
+    assert (caught.value.field, caught.value.fix) == ("artifacts", 'pip install "keeptune[s3]"')
 
 
 @pytest.mark.parametrize("url", ["nonsense://x", "s4://bucket"])
