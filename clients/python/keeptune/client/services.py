@@ -86,11 +86,12 @@ class AsyncServices:
         return typed(stub(self._channel(service)), self._reach(service), asynchronous=True)
 
     def _reach(self, service: str) -> Reach:
-        channel = self._channel(service)
+        address, channel = self.connection.address_of(service), self._channel(service)
+        if not self._wait_for_ready:
+            # The error comes soon enough.
+            return Reach(service, address)
         ready = grpc.ChannelConnectivity.READY
-        return Reach(
-            service, self.connection.address_of(service), lambda: channel.get_state() is ready
-        )
+        return Reach(service, address, lambda: channel.get_state() is ready)
 
     def _channel(self, service: str) -> grpc.aio.Channel:
         address = self.connection.address_of(service)
