@@ -170,8 +170,14 @@ async def test_reading_of_statistics_quantiles_and_metadata(
     (before,) = await triton_client.statistics("counted")
     for _ in range(30):
         await triton_client.infer("counted", ones)
-    (after,) = await triton_client.statistics("counted")
-    since = after.since(before)
+    # Triton counts a request shortly after it has answered it.
+    async with asyncio.timeout(10):
+        while True:
+            (after,) = await triton_client.statistics("counted")
+            since = after.since(before)
+            if since.success.count >= 30:
+                break
+            await asyncio.sleep(0.02)
     assert (since.version, since.success.count, since.fail.count, since.inferences) == (
         4,
         30,

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from keeptune.runtime.auth import ClientCredentials
 from keeptune.runtime.channel import open_channel
-from keeptune.runtime.errors import KeeptuneError, from_rpc_error
+from keeptune.runtime.errors import Internal, KeeptuneError, from_rpc_error
 from keeptune.runtime.manifest import manifest
 from keeptune.v1 import deployment_pb2 as pb
 from keeptune.v1 import deployment_pb2_grpc, monitoring_pb2
@@ -98,7 +98,8 @@ class Agent:
                     await self._connect(channel)
                 except grpc.RpcError as error:
                     self.ended = from_rpc_error(error)
-                    if not self.ended.retryable:
+                    # A write into a call that breaks is INTERNAL by grpc's own account.
+                    if not self.ended.retryable and not isinstance(self.ended, Internal):
                         return
                 except asyncio.InvalidStateError:
                     # The stream ended under a write.

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from keeptune.runtime import logging
 from keeptune.runtime.db import Database, migrate
 from keeptune.runtime.records import Records, mutate
 from keeptune.v1 import search_pb2
@@ -49,6 +50,7 @@ def write(connection: Connection, number: int) -> search_pb2.Study:
 
 
 async def main(url: str, first: int) -> None:
+    logging.configure(level="warning", stream=sys.stderr)
     database = await Database.open(url)
     await migrate(database)
     numbers = itertools.count(first)
