@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from keeptune.runtime.auth import ClientCredentials
 from keeptune.runtime.channel import open_channel
-from keeptune.runtime.errors import Internal, KeeptuneError, from_rpc_error
+from keeptune.runtime.errors import KeeptuneError, from_rpc_error
 from keeptune.runtime.manifest import manifest
 from keeptune.v1 import deployment_pb2 as pb
 from keeptune.v1 import deployment_pb2_grpc, monitoring_pb2
@@ -57,6 +57,7 @@ class Agent:
     ended: KeeptuneError | None = None
     _task: asyncio.Task[None] | None = None
     _call: Any = None
+    _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def __aenter__(self) -> Agent:
         self.start()
@@ -88,8 +89,10 @@ class Agent:
         )
 
     async def say(self, message: pb.AgentMessage) -> None:
-        if self._call is not None:
-            await self._call.write(message)
+        # grpc takes one write at a time, and tests speak beside the orders' answers.
+        async with self._one_at_a_time:
+            if self._call is not None:
+                await self._call.write(message)
 
     async def _run(self) -> None:
         while True:
@@ -98,8 +101,7 @@ class Agent:
                     await self._connect(channel)
                 except grpc.RpcError as error:
                     self.ended = from_rpc_error(error)
-                    # A write into a call that breaks is INTERNAL by grpc's own account.
-                    if not self.ended.retryable and not isinstance(self.ended, Internal):
+                    if not self.ended.retryable:
                         return
                 except asyncio.InvalidStateError:
                     # The stream ended under a write.
