@@ -23,6 +23,8 @@ from keeptune.search.optimizers.bayesian.encoding import Floats, Ints
 
 _ROOT5 = math.sqrt(5.0)
 _JITTER = 1e-8
+# What is drawn jointly at places that lie close together needs more.
+_DRAW_JITTER = 1e-6
 
 
 @dataclass(frozen=True)
@@ -167,12 +169,26 @@ class Process:
         """Mean and deviation of the function, each (S, m), at places (m, E)."""
         means, deviations = [], []
         for s in range(len(self.lengths)):
-            cross = _matern(places / self.lengths[s], self.places / self.lengths[s])
+            cross = matern(places / self.lengths[s], self.places / self.lengths[s])
             means.append(cross @ self.alpha[s])
             white = cross @ self.whitening[s].T
             left = 1.0 - np.einsum("ij,ij->i", white, white)
             deviations.append(np.sqrt(self.scale[s] * np.maximum(left, 1e-10)))
         return np.array(means), np.array(deviations)
+
+    def draw(self, places: Floats, rng: np.random.Generator) -> Floats:
+        """The function (S, m) at places (m, E), drawn jointly, once for each hyper-parameters."""
+        drawn = []
+        for s, (length, alpha) in enumerate(zip(self.lengths, self.alpha, strict=True)):
+            scaled = places / length
+            cross = matern(scaled, self.places / length)
+            white = cross @ self.whitening[s].T
+            covariance = matern(scaled, scaled) - white @ white.T
+            covariance[np.diag_indices(len(places))] += _DRAW_JITTER
+            lower = cholesky(covariance, lower=True, check_finite=False, overwrite_a=True)
+            chance = lower @ rng.standard_normal(len(places))
+            drawn.append(cross @ alpha + math.sqrt(self.scale[s]) * chance)
+        return np.array(drawn)
 
     def believe(self, places: Floats) -> Process:
         """As if at `places` had been observed what is expected there.
@@ -182,7 +198,7 @@ class Process:
         """
         means, _ = self.predict(places)
         targets = np.concatenate([self.targets, means], axis=1)
-        return _condition(
+        return condition(
             np.concatenate([self.places, places]), targets, self.lengths, self.noise, self.scale
         )
 
@@ -201,19 +217,20 @@ def fit(
     evidence = _Evidence(places, owner, targets, prior)
     hyper = evidence.samples(samples, rng, thin=thin)
     lengths, noise = np.exp(hyper[:, :-1])[:, owner], np.exp(hyper[:, -1])
-    process = _condition(places, np.tile(targets, (samples, 1)), lengths, noise, np.ones(samples))
+    process = condition(places, np.tile(targets, (samples, 1)), lengths, noise, np.ones(samples))
     fits = np.einsum("si,si->s", process.targets, process.alpha)
     scale = (fits + prior.signal_weight) / (len(targets) + prior.signal_weight)
     return replace(process, scale=scale)
 
 
-def _condition(
+def condition(
     places: Floats, targets: Floats, lengths: Floats, noise: Floats, scale: Floats
 ) -> Process:
+    """The process under given hyper-parameters; `targets` (S, n) may differ between them."""
     alphas, whitenings = [], []
     for s in range(len(lengths)):
         scaled = places / lengths[s]
-        covariance = _matern(scaled, scaled)
+        covariance = matern(scaled, scaled)
         covariance[np.diag_indices(len(places))] += noise[s] + _JITTER
         lower = cholesky(covariance, lower=True, check_finite=False, overwrite_a=True)
         whitening = solve_triangular(lower, np.eye(len(places)), lower=True, check_finite=False)
@@ -222,7 +239,7 @@ def _condition(
     return Process(places, targets, lengths, noise, scale, np.array(alphas), np.array(whitenings))
 
 
-def _matern(a: Floats, b: Floats) -> Floats:
+def matern(a: Floats, b: Floats) -> Floats:
     """Matern 5/2 between scaled places (m, E) and (n, E): (m, n)."""
     square = (a * a).sum(1)[:, None] + (b * b).sum(1)[None, :] - 2.0 * (a @ b.T)
     square = np.maximum(square, 0.0)

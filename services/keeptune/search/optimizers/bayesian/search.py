@@ -22,7 +22,8 @@ from keeptune.search.optimizers.base import (
     Suggestion,
 )
 from keeptune.search.optimizers.bayesian import ALGORITHM, process, proposals, targets
-from keeptune.search.optimizers.bayesian.encoding import Encoding, Floats, Ints, unseen
+from keeptune.search.optimizers.bayesian.encoding import Encoding, Floats, unseen
+from keeptune.search.optimizers.bayesian.feasibility import Limit
 from keeptune.search.optimizers.bayesian.process import Prior, Process
 from keeptune.search.space import Assignment
 
@@ -203,11 +204,11 @@ class BayesianSearch:
         limits = []
         if not measured.all():
             broken = np.where(measured, -1.0, 1.0)
-            limits.append(_Limit.fit(places, owner, broken, rng))
+            limits.append(Limit.fit(places, owner, broken, rng))
         for i in range(self._problem.constraints):
             broken = np.array([r.broken[i] for r in results if r.outcome is Outcome.MEASURED])
             if (broken > 0).any():
-                limits.append(_Limit.fit(places[measured], owner, broken, rng))
+                limits.append(Limit.fit(places[measured], owner, broken, rng))
         means = objective.predict(places[measured])[0].mean(0)
         good = feasible[measured]
         order = np.argsort(means + np.where(good, 0.0, 10.0), kind="stable")
@@ -238,33 +239,12 @@ class BayesianSearch:
 
 
 @dataclass(frozen=True)
-class _Limit:
-    """A process of by how much a constraint is broken; not above `zero` is feasible."""
-
-    process: Process
-    zero: float
-
-    @classmethod
-    def fit(cls, places: Floats, owner: Ints, broken: Floats, rng: np.random.Generator) -> _Limit:
-        deviation = float(broken.std()) or 1.0
-        middle = float(broken.mean())
-        fitted = process.fit(places, owner, (broken - middle) / deviation, rng, samples=1)
-        return cls(fitted, -middle / deviation)
-
-    def log_chance(self, places: Floats) -> Floats:
-        """The logarithm of the probability that the constraint holds, (m,)."""
-        means, deviations = self.process.predict(places)
-        spread = np.sqrt(deviations[0] ** 2 + self.process.noise[0] * self.process.scale[0])
-        return np.asarray(special.log_ndtr((self.zero - means[0]) / spread))
-
-
-@dataclass(frozen=True)
 class _Model:
     """`parents` (k, P) are good rows; `best` (S,) the value to improve on, None while none is
     feasible."""
 
     objective: Process
-    limits: tuple[_Limit, ...]
+    limits: tuple[Limit, ...]
     parents: Floats
     best: Floats | None
 
