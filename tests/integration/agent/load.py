@@ -22,6 +22,12 @@ class Load:
     answers: Counter[float] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
 
+    async def more_than(self, requests: int, seconds: float = 60.0) -> None:
+        """Returns once that many were sent: a busy machine only takes longer to send them."""
+        async with asyncio.timeout(seconds):
+            while self.sent <= requests:
+                await asyncio.sleep(0.01)
+
 
 @contextlib.asynccontextmanager
 async def steady_load(
