@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from keeptune.search.conformance.session import Session, require
 from keeptune.search.conformance.spaces import CATEGORICAL, INTEGERS, MIXED, NUMERIC, SPACES, loss
 from keeptune.search.optimizers.base import Method, Nothing, Outcome, Problem, Result
 from keeptune.search.replay import Follower
-from keeptune.search.space import Assignment, SearchSpace
+from keeptune.search.space import Assignment
 
 Check = Callable[[Method], None]
 
@@ -90,16 +91,13 @@ def nothing_but_bad_news_does_no_harm(method: Method) -> None:
 def it_goes_on_beyond_the_plan(method: Method) -> None:
     """A budget can be raised; only who has tried every point may have nothing left."""
     for space in (NUMERIC, CATEGORICAL):
-        session = Session(method, Problem(space, 1, trials=6))
-        found = session.measured(12)
-        _require_all(space, found, 12)
+        _require_all(method, Problem(space, 1, trials=6), 12)
 
 
 def it_needs_no_plan(method: Method) -> None:
     """A study may be limited by time alone."""
     for space in (INTEGERS, CATEGORICAL):
-        found = Session(method, Problem(space, 1)).measured(12)
-        _require_all(space, found, 12)
+        _require_all(method, Problem(space, 1), 12)
 
 
 def results_never_asked_for_are_welcome(method: Method) -> None:
@@ -130,7 +128,8 @@ def several_objectives_and_constraints(method: Method) -> None:
             constraints=1 if method.algorithm.constraints else 0,
         ),
     )
-    session.measured(13)
+    found = session.measured(13)
+    require(len(found) == 13, f"it has nothing left after {len(found)} trials")
 
 
 def an_interrupted_study_goes_on_the_same(method: Method) -> None:
@@ -232,16 +231,21 @@ def _first_difference(one: list[Assignment], other: list[Assignment]) -> str:
     return f"{len(one)} suggestions became {len(other)}"
 
 
-def _require_all(space: SearchSpace, found: list[Assignment], wanted: int) -> None:
-    """Fewer than `wanted` are right only where every point was tried, or a grid of them."""
+def _require_all(method: Method, problem: Problem, wanted: int) -> None:
+    """Fewer than `wanted` are right only where every point was tried, or a grid of them.
+
+    A grid is the same for every seed.
+    """
+    found = Session(method, problem).measured(wanted)
     if len(found) == wanted:
         return
-    size = space.size(1000)
-    different = len({tuple(each.items()) for each in found})
-    require(
-        size is None or different == size,
-        f"it has nothing left after {different} of {size} points",
-    )
+    size = problem.space.size(1000)
+    if size is None:
+        other = Session(method, replace(problem, seed=problem.seed + 1)).measured(wanted)
+        require(found == other, f"it is no grid, and has nothing left after {len(found)} points")
+    else:
+        different = len({tuple(each.items()) for each in found})
+        require(different == size, f"it has nothing left after {different} of {size} points")
 
 
 def _global_states() -> object:

@@ -75,6 +75,14 @@ class Tired(Honest):
         return Nothing.LEFT if number > 6 else super().ask(number)
 
 
+class TiredOfMany(Honest):
+    """Gives up where there is no end of points, though it is no grid."""
+
+    def ask(self, number: int) -> Suggestion | Nothing:  # type: ignore[override]
+        many = self.problem.space.size(1000) is None
+        return Nothing.LEFT if many and number > 6 else super().ask(number)
+
+
 class Stubborn(Honest):
     def ask(self, number: int) -> Suggestion:
         return super().ask(self.told)
@@ -154,7 +162,10 @@ SPOILT: list[tuple[type[Honest], checks.Check]] = [
     (Greedy, checks.broken_and_infeasible_trials_do_no_harm),
     (Greedy, checks.nothing_but_bad_news_does_no_harm),
     (Tired, checks.it_goes_on_beyond_the_plan),
+    (TiredOfMany, checks.it_goes_on_beyond_the_plan),
     (Tired, checks.it_needs_no_plan),
+    (TiredOfMany, checks.it_needs_no_plan),
+    (Tired, checks.several_objectives_and_constraints),
     (Strict, checks.results_never_asked_for_are_welcome),
     (Forgetful, checks.an_interrupted_study_goes_on_the_same),
     (Impatient, checks.nothing_to_suggest_changes_nothing),
