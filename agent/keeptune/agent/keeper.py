@@ -6,7 +6,7 @@ All of it works without the control plane.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -17,6 +17,7 @@ from keeptune.agent.triton import TritonClient
 from keeptune.agent.triton_model import ModelLoadFailed
 from keeptune.agent.updates import ModelUpdater
 from keeptune.agent.watcher import Watcher
+from keeptune.runtime.backoff import Backoff
 from keeptune.runtime.clock import Clock
 from keeptune.runtime.errors import DeadlineExceeded, KeeptuneError, Unavailable
 
@@ -27,12 +28,18 @@ _CANARY_SECONDS = 10.0
 _CANARY_SECONDS_IN_BAKE = 1.0
 _REPAIR_SECONDS = 30.0
 
+Starts = Callable[[], int]
+"""How often Triton has been started, so that a restart shows; 0 = not known."""
+
 
 @dataclass(frozen=True)
 class TritonState:
+    """`starts`: of the Triton whose models were last restored; 0 = not known."""
+
     ready: bool = False
     version: str = ""
     reason: str = "not asked yet"
+    starts: int = 0
 
 
 @dataclass
@@ -46,11 +53,27 @@ class _Probe:
     sent: int = 0
 
 
+class _Absence:
+    """Of a version that should serve and does not: when its model is to be restored again."""
+
+    def __init__(self) -> None:
+        self._backoff = Backoff(initial=POLL_SECONDS, maximum=_REPAIR_SECONDS, jitter=0.0)
+        self._again = float("-inf")
+
+    def due(self, now: float) -> bool:
+        """At once, then ever more rarely; monotonic seconds."""
+        if now < self._again:
+            return False
+        self._again = now + self._backoff.next()
+        return True
+
+
 class Keeper:
     def __init__(
         self,
         *,
         triton: TritonClient,
+        starts: Starts,
         updater: ModelUpdater,
         health: ModelHealth,
         carrier: Carrier,
@@ -60,6 +83,7 @@ class Keeper:
         changed: Callable[[str], None],
     ) -> None:
         self._triton = triton
+        self._starts = starts
         self._updater = updater
         self._health = health
         self._carrier = carrier
@@ -69,8 +93,9 @@ class Keeper:
         self._changed = changed
         self._ready: dict[str, set[int]] = {}
         self._probes: dict[str, _Probe] = {}
+        self._absences: dict[str, _Absence] = {}
+        self._started = 0
         self._restored = False
-        self._restored_at = float("-inf")
         self.state = TritonState()
 
     async def look(self) -> None:
@@ -81,7 +106,7 @@ class Keeper:
         except (Unavailable, DeadlineExceeded) as error:
             # Whatever it did before, a Triton that comes back is to be looked at anew.
             self._restored = False
-            self._set_state(TritonState(False, self.state.version, error.message))
+            self._set_state(replace(self.state, ready=False, reason=error.message))
             return
         for model in list(self._watcher.watches):
             if not self._carrier.busy(model):
@@ -118,6 +143,7 @@ class Keeper:
         return probe.sent if probe is not None else 0
 
     async def _look_at_triton(self) -> None:
+        self._notice_a_start()
         if self._restored:
             await self._read_index()
         else:
@@ -126,8 +152,20 @@ class Keeper:
             await self._read_index()
             # Only now: until the index was read, nothing may be said of what is not in it.
             self._restored = True
-            self._set_state(TritonState(True, info.version, ""))
+            self._set_state(TritonState(True, info.version, "", self._started))
         self._watcher.poll(await self._triton.statistics(), self._clock.now().timestamp())
+
+    def _notice_a_start(self) -> None:
+        """Triton may go and be back between two looks: nothing known of it holds any more."""
+        started = self._starts()
+        if started in (0, self._started):
+            return
+        if self._started:
+            log.warning("triton.restarted", starts=started)
+        self._started = started
+        self._restored = False
+        self._probes.clear()
+        self._absences.clear()
 
     async def _read_index(self) -> None:
         ready: dict[str, set[int]] = {}
@@ -138,7 +176,6 @@ class Keeper:
 
     async def _restore(self) -> None:
         """Triton serves what the disk says; after each start of either."""
-        self._restored_at = self._clock.monotonic()
         for restored in await self._updater.restore():
             log.info(
                 "model.restored",
@@ -148,22 +185,23 @@ class Keeper:
             )
 
     def _set_state(self, state: TritonState) -> None:
-        if state.ready != self.state.ready:
+        before, self.state = self.state, state
+        if state.ready != before.ready:
             log.info("triton.state", ready=state.ready, why=state.reason)
-            self.state = state
+        if (state.ready, state.starts) != (before.ready, before.starts):
             self._changed("")
-        self.state = state
 
     async def _look_at_model(self, model: str) -> None:
         before = self.problem(model)
         bake = self._store.record(model).bake
         watch = self._watcher.watches[model]
         if watch.number not in self._ready.get(model, set()):
-            # Not there to be judged, and `problem` says so: its load failed, or Triton was
-            # started again between two looks.
-            if self._clock.monotonic() - self._restored_at >= _REPAIR_SECONDS:
+            # Not there to be judged, and `problem` says so: its load failed, or somebody else
+            # unloaded it or started Triton again.
+            if self._absences.setdefault(model, _Absence()).due(self._clock.monotonic()):
                 self._restored = False
             return
+        self._absences.pop(model, None)
         baking = bake is not None and bake.version == watch.number
         await self._probe(model, watch.number, baking=baking)
         if baking:

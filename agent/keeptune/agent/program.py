@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -116,6 +117,7 @@ async def build(settings: AgentSettings, clock: Clock) -> Program:
     )
     keeper = Keeper(
         triton=triton,
+        starts=partial(_starts, settings, endpoint_file),
         updater=updater,
         health=health,
         carrier=carrier,
@@ -247,6 +249,16 @@ def _endpoint_file(settings: AgentSettings) -> Path:
         backends=triton.backends,
     ).write(file)
     return file
+
+
+def _starts(settings: AgentSettings, file: Path) -> int:
+    """How often Triton has been started; 0 = not known, as when something else runs it."""
+    if settings.triton.state_dir is None:
+        return 0
+    try:
+        return TritonEndpoint.read(file).start
+    except Unavailable:
+        return 0
 
 
 async def _endpoint(file: Path, clock: Clock) -> TritonEndpoint:

@@ -45,6 +45,10 @@ class Reporter:
             triton_ready=self._keeper.state.ready,
         )
 
+    def triton_starts(self) -> int:
+        """How often Triton has been started on this host; 0 = not known."""
+        return self._keeper.state.starts
+
     def models(self) -> list[deployment_pb2.ServedModel]:
         return [self._model(model) for model in self._carrier.models()]
 

@@ -85,6 +85,7 @@ class AgentServicer(agent_pb2_grpc.AgentServiceServicer):
             spool_dropped=sum(each.spool.dropped for each in captures),
             models=self._reporter.models(),
             sampler=self._sampler,
+            triton_starts=self._reporter.triton_starts(),
             open_signals=[_open(entry) for entry in self._book if entry.active],
         )
 

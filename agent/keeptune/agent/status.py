@@ -20,6 +20,8 @@ def status_lines(status: agent_pb2.AgentStatus, zone: tzinfo | None = None) -> l
     """
     link = "connected" if status.control_plane_connected else status.control_plane_reason
     ready = "ready" if status.info.triton_ready else "not ready"
+    if status.triton_starts > 1:
+        ready += f", started {status.triton_starts} times"
     lines = [
         f"{status.host}: control plane {link}",
         f"  Triton {status.info.triton_version or '-'} {ready}; sampler {status.sampler}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,8 @@ class Triton:
     def __init__(self) -> None:
         self.away = False
         self.loaded = True
+        self.refuses = False
+        self.starts = 1
         self.restored = 0
 
     async def server(self) -> ServerInfo:
@@ -35,7 +38,7 @@ class Triton:
 
     async def restore(self) -> tuple[Any, ...]:
         self.restored += 1
-        self.loaded = True
+        self.loaded = not self.refuses
         return ()
 
 
@@ -54,6 +57,7 @@ def keeper(folder: Path, triton: Triton, clock: ManualClock, seen: list[Any]) ->
 
     made = Keeper(
         triton=cast("Any", triton),
+        starts=lambda: triton.starts,
         updater=cast("Any", triton),
         health=cast("Any", SimpleNamespace(probe=probe)),
         carrier=cast("Any", SimpleNamespace(busy=lambda _: False)),
@@ -95,3 +99,68 @@ async def test_a_triton_started_again_between_two_looks_gets_its_models_back(
         await it.look()
     assert it.problem("digits") == ""
     assert triton.restored == 2
+
+
+async def test_a_restart_is_noticed_by_the_next_look_though_all_seems_well(
+    tmp_path: Path,
+) -> None:
+    triton, clock = Triton(), ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+    seen: list[Any] = []
+    it = keeper(tmp_path, triton, clock, seen)
+    for _ in range(25):
+        await it.look()
+        clock.advance(1.0)
+    assert (it.state.starts, triton.restored, it.canaries("digits")) == (1, 1, 3)
+    seen.clear()
+    triton.starts, triton.loaded = 2, False
+    await it.look()
+    assert (it.state.ready, it.state.starts, triton.restored) == (True, 2, 2)
+    assert it.problem("digits") == ""
+    assert seen == [(True, {1})], "nobody is told"
+    # The new Triton counts from nothing.
+    assert it.canaries("digits") == 1
+
+
+async def test_a_triton_whose_starts_are_not_known_is_followed_all_the_same(
+    tmp_path: Path,
+) -> None:
+    triton, clock = Triton(), ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+    triton.starts = 0
+    it = keeper(tmp_path, triton, clock, [])
+    await it.look()
+    triton.loaded = False
+    for _ in range(2):
+        clock.advance(1.0)
+        await it.look()
+    assert it.problem("digits") == ""
+    assert (it.state.starts, triton.restored) == (0, 2)
+
+
+async def test_a_version_that_is_refused_again_and_again_is_tried_ever_more_rarely(
+    tmp_path: Path,
+) -> None:
+    triton, clock = Triton(), ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+    triton.refuses, triton.loaded = True, False
+    it = keeper(tmp_path, triton, clock, [])
+    tries: list[int] = []
+    for second in range(200):
+        await it.look()
+        if triton.restored > len(tries):
+            tries.append(second)
+        clock.advance(1.0)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(tries)]
+    assert gaps[0] == 1
+    assert gaps == sorted(gaps)
+    assert gaps[-1] == 30
+    assert "not ready in Triton" in it.problem("digits")
+    triton.refuses = False
+    for _ in range(31):
+        clock.advance(1.0)
+        await it.look()
+    assert it.problem("digits") == ""
+    # Once it has served, its next absence is mended at once.
+    before, triton.loaded = triton.restored, False
+    for _ in range(2):
+        clock.advance(1.0)
+        await it.look()
+    assert (it.problem("digits"), triton.restored) == ("", before + 1)

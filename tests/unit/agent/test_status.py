@@ -20,6 +20,14 @@ SLOW = monitoring_pb2.Signal(
 )
 
 
+def test_a_triton_that_keeps_ending_shows() -> None:
+    status = agent_pb2.AgentStatus(host="hosts/h", control_plane_connected=True, sampler="shim")
+    status.info.triton_ready = True
+    for starts, said in ((0, ""), (1, ""), (3, ", started 3 times")):
+        status.triton_starts = starts
+        assert status_lines(status)[1] == f"  Triton - ready{said}; sampler shim"
+
+
 @pytest.mark.parametrize(
     ("trouble", "said"),
     [
