@@ -45,7 +45,7 @@ def test_a_closed_loop_in_figures() -> None:
     assert figures["accuracy_before"] == 0.98
     assert figures["accuracy_drifted"] == 0.5
     summary = summarize(timeline, seed=1, sampling_rate=0.5, seconds=100.0, problems=[])
-    assert shortcomings(summary, Script(trials=12)) == []
+    assert shortcomings(summary, Script()) == []
 
 
 def test_an_alarm_in_calm_weather_is_a_false_one() -> None:
@@ -53,7 +53,7 @@ def test_an_alarm_in_calm_weather_is_a_false_one() -> None:
     timeline.signals.insert(0, 30.0)
     summary = summarize(timeline, seed=1, sampling_rate=0.5, seconds=100.0, problems=[])
     assert summary.false_alarms == 1
-    assert any("false alarm" in problem for problem in shortcomings(summary, Script(trials=12)))
+    assert any("false alarm" in problem for problem in shortcomings(summary, Script()))
 
 
 def test_a_failed_request_and_a_poor_recovery_are_shortcomings() -> None:
@@ -62,7 +62,7 @@ def test_a_failed_request_and_a_poor_recovery_are_shortcomings() -> None:
     for request in served(2000, 100.0, "2", 0.5):
         timeline.add(request)
     summary = summarize(timeline, seed=1, sampling_rate=0.5, seconds=140.0, problems=[])
-    found = " ".join(shortcomings(summary, Script(trials=12)))
+    found = " ".join(shortcomings(summary, Script()))
     assert "1 requests failed" in found
     assert "came back to" in found
 
