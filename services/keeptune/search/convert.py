@@ -23,7 +23,13 @@ from keeptune.search.model import (
     Trial,
 )
 from keeptune.search.optimizers.base import Algorithm
-from keeptune.search.pruning import AshaPruning, HyperbandPruning, MedianPruning, Pruning
+from keeptune.search.pruning import (
+    AshaPruning,
+    ForecastPruning,
+    HyperbandPruning,
+    MedianPruning,
+    Pruning,
+)
 from keeptune.v1 import search_pb2, types_pb2
 
 if TYPE_CHECKING:
@@ -108,6 +114,14 @@ def pruning_to_proto(pruning: Pruning | None) -> search_pb2.Pruning | None:
                     max_steps=pruning.max_steps,
                     min_steps=pruning.min_steps,
                     reduction_factor=pruning.reduction_factor,
+                )
+            )
+        case ForecastPruning():
+            return search_pb2.Pruning(
+                forecast=search_pb2.ForecastPruning(
+                    level=pruning.level,
+                    max_steps=pruning.max_steps,
+                    min_steps=pruning.min_steps,
                 )
             )
         case _:

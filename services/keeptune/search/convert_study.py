@@ -19,7 +19,13 @@ from keeptune.search.model import (
     Study,
 )
 from keeptune.search.optimizers import registry
-from keeptune.search.pruning import AshaPruning, HyperbandPruning, MedianPruning, Pruning
+from keeptune.search.pruning import (
+    AshaPruning,
+    ForecastPruning,
+    HyperbandPruning,
+    MedianPruning,
+    Pruning,
+)
 from keeptune.v1 import search_pb2, types_pb2
 
 _UNPLANNED = Plan(algorithm="", because="", trials=None, seed=0)
@@ -99,6 +105,13 @@ def _pruning(message: search_pb2.Pruning) -> Pruning | None:
                 settings.max_steps,
                 settings.min_steps or norm.min_steps,
                 settings.reduction_factor or norm.reduction_factor,
+            )
+        case "forecast":
+            ordinary = ForecastPruning()
+            return ForecastPruning(
+                message.forecast.level or ordinary.level,
+                message.forecast.max_steps,
+                message.forecast.min_steps or ordinary.min_steps,
             )
         case _:
             return None

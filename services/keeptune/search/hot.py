@@ -207,8 +207,11 @@ class Curves:
             if end.sequence > self._told:
                 self._told = end.sequence
                 if self._rule is not None:
-                    completed = end.state is TrialState.COMPLETED
-                    self._rule.finish(end.result.number, completed=completed)
+                    self._rule.finish(
+                        end.result.number,
+                        completed=end.state is TrialState.COMPLETED,
+                        loss=end.result.losses[0] if end.result.is_feasible else None,
+                    )
         return study
 
     def _read(

@@ -10,7 +10,7 @@ from keeptune.runtime.errors import Violation
 from keeptune.search import space_rules
 from keeptune.search.model import Role, Study
 from keeptune.search.optimizers import registry
-from keeptune.search.pruning import HyperbandPruning, MedianPruning
+from keeptune.search.pruning import ForecastPruning, HyperbandPruning, MedianPruning
 
 SHORTEST_LEASE = timedelta(milliseconds=100)
 LONGEST_LEASE = timedelta(days=7)
@@ -93,6 +93,9 @@ def _pruning(study: Study, field: str) -> Iterator[Violation]:
         )
     if isinstance(study.pruning, MedianPruning):
         return
+    if isinstance(study.pruning, ForecastPruning):
+        yield from _forecast(study.pruning, f"{field}.pruning.forecast")
+        return
     rule = "hyperband" if isinstance(study.pruning, HyperbandPruning) else "asha"
     if study.pruning.reduction_factor < 2:
         yield Violation(
@@ -108,3 +111,14 @@ def _pruning(study: Study, field: str) -> Iterator[Violation]:
                 f"is {study.pruning.max_steps}",
                 f"give how many steps a whole trial has: at least {least}, or it is one bracket",
             )
+
+
+def _forecast(pruning: ForecastPruning, field: str) -> Iterator[Violation]:
+    if not 0 < pruning.level < 0.5:
+        yield Violation(f"{field}.level", f"is {pruning.level}", "give a probability below 0.5")
+    if pruning.max_steps and pruning.min_steps >= pruning.max_steps:
+        yield Violation(
+            f"{field}.min_steps",
+            f"is {pruning.min_steps}, and a trial has {pruning.max_steps} steps",
+            "judge trials before their last step",
+        )

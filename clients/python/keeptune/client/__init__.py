@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         StudyStatus,
         TrialResult,
     )
-    from keeptune.client.settings import Asha, Hyperband, Median, Metric
+    from keeptune.client.settings import Asha, Forecast, Hyperband, Median, Metric
     from keeptune.client.space import Between, Choice, Fixed, Float, Int
     from keeptune.client.study import Study, Trial
     from keeptune.client.sync_client import Client
@@ -52,6 +52,7 @@ __all__ = [
     "Dependence",
     "Fixed",
     "Float",
+    "Forecast",
     "Hyperband",
     "Importance",
     "Int",
@@ -76,7 +77,7 @@ _HOMES = {
     "async_trial": ("AsyncTrial",),
     "insight": ("Dependence", "Importance", "Outlook", "Share"),
     "results": ("PolicyStatus", "RetuneStatus", "StudyEvent", "StudyStatus", "TrialResult"),
-    "settings": ("Asha", "Hyperband", "Median", "Metric"),
+    "settings": ("Asha", "Forecast", "Hyperband", "Median", "Metric"),
     "space": ("Between", "Choice", "Fixed", "Float", "Int"),
     "study": ("Study", "Trial"),
     "sync_client": ("Client",),

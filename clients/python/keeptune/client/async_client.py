@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -12,6 +12,7 @@ from keeptune.client import manifest, nouns, resources, results, settings
 from keeptune.client import space as spaces
 from keeptune.client.async_study import AsyncStudy
 from keeptune.client.connection import discover
+from keeptune.client.imports import importing
 from keeptune.client.persistence import resume
 from keeptune.client.results import PolicyStatus, RetuneStatus
 from keeptune.client.services import AsyncServices
@@ -23,6 +24,9 @@ from keeptune.v1 import retuning_pb2, search_pb2
 if TYPE_CHECKING:
     from types import TracebackType
 
+    import optuna
+
+    from keeptune.client.imports.adding import Imported
     from keeptune.client.settings import Goal, Metric, Pruning
     from keeptune.client.space import Space
 
@@ -102,8 +106,9 @@ class AsyncClient(AsyncServices):
 
         `budget` is in trials and `max_duration` in seconds, 0 = no limit. `name` is an id such as
         `digits`, drawn when it is empty; with `exist_ok` a study of that name is returned as it
-        is. `pruning` stops trials that will not win, by what they report on the way: "median",
-        "asha", `Median(...)`, `Asha(...)`, `Hyperband(...)` or None. `lease_seconds` is how long a
+        is. `pruning` stops trials that will not win, by what they report on the way: "forecast"
+        (the one to begin with), "asha", "median", `Forecast(...)`, `Asha(...)`, `Median(...)`,
+        `Hyperband(...)` or None. `lease_seconds` is how long a
         worker may be silent before its trial goes to another (0 = 60). Raises InvalidInput naming
         what is wrong with the space or the rest.
         """
@@ -137,6 +142,44 @@ class AsyncClient(AsyncServices):
         full_name = nouns.BY_NOUN["study"].qualified(name)
         found = await self.search.GetStudy(search_pb2.GetStudyRequest(name=full_name))
         return AsyncStudy(self.search, found, patience=self.patience)
+
+    async def import_csv(
+        self,
+        file: Path | str,
+        *,
+        into: str = "",
+        study: Path | str | Mapping[str, Any] | None = None,
+        ignore: Collection[str] = (),
+    ) -> Imported:
+        """Known results from a table: a row a trial, a column a parameter or metric, by name.
+
+        Into the study `into`, or a new one that `study` describes (a YAML file or a mapping, with
+        its name). Run again it adds what is new alone. Columns of `ignore` are passed over. Raises
+        InvalidInput naming lines and columns.
+        """
+        described = Path(study) if isinstance(study, str) else study
+        return await importing.from_csv(
+            self.search, Path(file), into=into, study=described, ignore=ignore
+        )
+
+    async def import_optuna(
+        self,
+        study: optuna.Study,
+        *,
+        into: str = "",
+        name: str = "",
+        metrics: Sequence[str] = (),
+        budget: int = 100,
+    ) -> Imported:
+        """The space, the objectives and the ended trials of an Optuna study.
+
+        Into the study `into`, or a new one called `name` (default: Optuna's name) with a budget
+        for further trials. `metrics` names the objectives. What had to be assumed, such as
+        conditions, is in the answer's `notes`. Run again it adds what is new alone.
+        """
+        return await importing.from_optuna(
+            self.search, study, into=into, name=name, metrics=metrics, budget=budget
+        )
 
     # --- the loop ---
 

@@ -59,7 +59,22 @@ class Hyperband:
     reduction_factor: int = 3
 
 
-Pruning: TypeAlias = Median | Asha | Hyperband | Literal["median", "asha"] | None
+@dataclass(frozen=True)
+class Forecast:
+    """Stops a trial when its chance to beat the best by its last step is below `level`.
+
+    `max_steps` = how many steps a trial has that is not pruned; 0 = as many as the longest
+    completed trial reported. Trials are not judged up to `min_steps`.
+    """
+
+    level: float = 0.05
+    max_steps: int = 0
+    min_steps: int = 1
+
+
+Pruning: TypeAlias = (
+    Median | Asha | Hyperband | Forecast | Literal["median", "asha", "forecast"] | None
+)
 
 
 def metrics_to_messages(
@@ -92,6 +107,8 @@ def pruning_to_message(pruning: Pruning) -> search_pb2.Pruning | None:
             return search_pb2.Pruning(median=search_pb2.MedianPruning())
         case "asha":
             return search_pb2.Pruning(asha=search_pb2.AshaPruning())
+        case "forecast":
+            return search_pb2.Pruning(forecast=search_pb2.ForecastPruning())
         case Median():
             return search_pb2.Pruning(
                 median=search_pb2.MedianPruning(
@@ -112,11 +129,20 @@ def pruning_to_message(pruning: Pruning) -> search_pb2.Pruning | None:
                     reduction_factor=pruning.reduction_factor,
                 )
             )
+        case Forecast():
+            return search_pb2.Pruning(
+                forecast=search_pb2.ForecastPruning(
+                    level=pruning.level, max_steps=pruning.max_steps, min_steps=pruning.min_steps
+                )
+            )
         case _:
             raise InvalidInput(
                 field="pruning",
                 problem=f"is {pruning!r}",
-                fix='give "median", "asha", Median(...), Asha(...), Hyperband(...) or None',
+                fix=(
+                    'give "forecast", "asha", "median", Forecast(...), Asha(...), Hyperband(...), '
+                    "Median(...) or None"
+                ),
             )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,6 +16,9 @@ from keeptune.runtime.channel import DEFAULT_TIMEOUT
 if TYPE_CHECKING:
     from types import TracebackType
 
+    import optuna
+
+    from keeptune.client.imports.adding import Imported
     from keeptune.client.settings import Goal, Metric, Pruning
     from keeptune.client.space import Space
 
@@ -105,8 +108,9 @@ class Client(SyncServices):
 
         `budget` is in trials and `max_duration` in seconds, 0 = no limit. `name` is an id such as
         `digits`, drawn when it is empty; with `exist_ok` a study of that name is returned as it
-        is. `pruning` stops trials that will not win, by what they report on the way: "median",
-        "asha", `Median(...)`, `Asha(...)`, `Hyperband(...)` or None. `lease_seconds` is how long a
+        is. `pruning` stops trials that will not win, by what they report on the way: "forecast"
+        (the one to begin with), "asha", "median", `Forecast(...)`, `Asha(...)`, `Median(...)`,
+        `Hyperband(...)` or None. `lease_seconds` is how long a
         worker may be silent before its trial goes to another (0 = 60). Raises InvalidInput naming
         what is wrong with the space or the rest.
         """
@@ -133,6 +137,41 @@ class Client(SyncServices):
     def study(self, name: str) -> Study:
         """The study `digits` or `studies/digits`. Raises NotFound."""
         return Study(self._loop.run(self._inner.study(name)), self._loop)
+
+    def import_csv(
+        self,
+        file: Path | str,
+        *,
+        into: str = "",
+        study: Path | str | Mapping[str, Any] | None = None,
+        ignore: Collection[str] = (),
+    ) -> Imported:
+        """Known results from a table: a row a trial, a column a parameter or metric, by name.
+
+        Into the study `into`, or a new one that `study` describes (a YAML file or a mapping, with
+        its name). Run again it adds what is new alone. Columns of `ignore` are passed over. Raises
+        InvalidInput naming lines and columns.
+        """
+        return self._loop.run(self._inner.import_csv(file, into=into, study=study, ignore=ignore))
+
+    def import_optuna(
+        self,
+        study: optuna.Study,
+        *,
+        into: str = "",
+        name: str = "",
+        metrics: Sequence[str] = (),
+        budget: int = 100,
+    ) -> Imported:
+        """The space, the objectives and the ended trials of an Optuna study.
+
+        Into the study `into`, or a new one called `name` (default: Optuna's name) with a budget
+        for further trials. `metrics` names the objectives. What had to be assumed, such as
+        conditions, is in the answer's `notes`. Run again it adds what is new alone.
+        """
+        return self._loop.run(
+            self._inner.import_optuna(study, into=into, name=name, metrics=metrics, budget=budget)
+        )
 
     def apply_policy(
         self, source: Path | str | Mapping[str, Any], *, dry_run: bool = False
