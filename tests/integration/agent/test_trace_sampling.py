@@ -56,7 +56,7 @@ def _sampler(server: RunningTriton, client: TritonClient, **options: object) -> 
 
 async def _traced(client: TritonClient, model: str, on: bool) -> None:
     """Waits until the server traces a model, or no longer does."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(10):
         while ("TENSORS" in (await client.set_trace(model, {}))["trace_level"]) != on:
             await asyncio.sleep(0.05)
 
