@@ -175,14 +175,17 @@ async def at_rest(client: Client) -> None:
 
 
 async def snapshot(client: Client) -> dict[str, str]:
-    """The etag of everything that there is, by name: equal when nothing has changed.
-
-    A model's changes with its versions, a study's counts with its trials.
-    """
+    """The etag of everything that there is, by name: equal when nothing has changed."""
     found: dict[str, str] = {}
     for rpc, request, field in _LISTS:
         async for resource in everything(client, rpc, request, field):
             found[resource.name] = resource.metadata.etag
+            if rpc == "DeploymentService.ListModels":
+                versions = deployment_pb2.ListModelVersionsRequest(parent=resource.name)
+                async for version in everything(
+                    client, "DeploymentService.ListModelVersions", versions, "versions"
+                ):
+                    found[version.name] = version.metadata.etag
             if rpc == "SearchService.ListStudies":
                 found[f"{resource.name} counts"] = str(resource.trial_counts)
     return found
