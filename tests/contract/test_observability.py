@@ -51,17 +51,21 @@ SERVICES = {
 def test_one_retune_is_followed_through_every_service(product: Product, world: World) -> None:
     retune, study = world.retune.name, world.retune.study
     lines = [line for line in product.plane.log() if line.get("retune") == retune]
-    of_the_study = {
+    told = {line["event"] for line in lines}
+    assert {
+        "retune",
+        "step taken",  # retuning
+        "study created",  # search
         "training created",
         "worker started",
         "judged",  # evaluation
         "version registered",  # deployment
         "rollout created",
-    }
-    assert {"retune", "step taken", "study created", *of_the_study} <= {
-        line["event"] for line in lines
-    }
-    assert {line["study"] for line in lines if line["event"] in of_the_study} == {study}
+    } <= told
+    # From its making on, what is done for the study says so.
+    begun = next(i for i, line in enumerate(lines) if line["event"] == "study created")
+    later = [line for line in lines[begun:] if line["event"] in told - {"retune", "step taken"}]
+    assert {line.get("study") for line in later if line["event"] != "call ended"} == {study}
     answered = {line["method"] for line in lines if line["event"] == "call ended"}
     assert {
         "/keeptune.v1.SearchService/CreateStudy",
