@@ -132,6 +132,38 @@ def several_objectives_and_constraints(method: Method) -> None:
     require(len(found) == 13, f"it has nothing left after {len(found)} trials")
 
 
+def objectives_of_any_number(method: Method) -> None:
+    """With trials under way, and one that cannot be evaluated; rebuilt from its history it goes on
+    the same. Not for those that do not claim to know several."""
+    if not method.algorithm.multi_objective:
+        return
+    for objectives in (2, 3):
+        found = []
+        for interrupted in (False, True):
+            session = Session(method, Problem(MIXED, 1, trials=16, objectives=objectives))
+            session.measured(5)
+            for _ in range(2):
+                require(session.ask(), f"it has nothing left with {objectives} objectives")
+            session.end(-1, Outcome.INFEASIBLE)
+            if interrupted:
+                session.interrupt()
+            session.measured(2)
+            found.append(session.suggested)
+        require(
+            found[0] == found[1],
+            f"rebuilt from its history it suggests something else for {objectives} objectives: "
+            f"{_first_difference(*found)}",
+        )
+
+
+def constraints_that_nothing_keeps(method: Method) -> None:
+    """Not for those that do not claim to know them."""
+    if not method.algorithm.constraints:
+        return
+    session = _Infeasible(method, Problem(MIXED, 1, trials=16, constraints=2))
+    require(len(session.measured(9)) == 9, "it gives up while no trial is feasible")
+
+
 def an_interrupted_study_goes_on_the_same(method: Method) -> None:
     """Any order of events, rebuilt from the history at any time, gives the same suggestions."""
     for seed in range(2):
@@ -186,6 +218,8 @@ CHECKS: tuple[Check, ...] = (
     it_needs_no_plan,
     results_never_asked_for_are_welcome,
     several_objectives_and_constraints,
+    objectives_of_any_number,
+    constraints_that_nothing_keeps,
     an_interrupted_study_goes_on_the_same,
     nothing_to_suggest_changes_nothing,
     the_global_random_states_are_left_alone,
@@ -251,6 +285,14 @@ def _require_all(method: Method, problem: Problem, wanted: int) -> None:
 def _global_states() -> object:
     numpy = np.random.get_state(legacy=False)["state"]
     return random.getstate(), numpy["key"].tolist(), numpy["pos"]
+
+
+class _Infeasible(Session):
+    """The first constraint is broken everywhere, the second kept everywhere."""
+
+    def _result(self, number: int, parameters: Assignment, outcome: Outcome) -> Result:
+        found = super()._result(number, parameters, outcome)
+        return replace(found, broken=(1.0 + loss(parameters), -1.0))
 
 
 def _measured(number: int, parameters: Assignment) -> Result:

@@ -29,6 +29,7 @@ NAMES = [
     "quasi-random",
     "bayesian",
     "bayesian+tpe",
+    "nsga-ii",
     "tpe",
     "regularized-evolution",
     "q-learning",
@@ -75,6 +76,19 @@ def test_every_method_conforms(name: str, check: conformance.Check) -> None:
     if name == "grid" and check is conformance.checks.another_seed_gives_others:
         pytest.skip("a grid knows no chance")
     check(method_of(name))
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        conformance.checks.several_objectives_and_constraints,
+        conformance.checks.objectives_of_any_number,
+    ],
+    ids=conformance.name_of,
+)
+def test_hypervolume_conforms_where_it_is_not_bayesian(check: conformance.Check) -> None:
+    """For one objective, and for more than three, it is, and that conforms."""
+    check(method_of("hypervolume"))
 
 
 @pytest.mark.parametrize("name", NAMES)
