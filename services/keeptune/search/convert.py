@@ -202,6 +202,7 @@ def algorithm_to_proto(algorithm: Algorithm) -> search_pb2.AlgorithmInfo:
         constraints=algorithm.constraints,
         parallel=algorithm.parallel,
         multi_fidelity=False,
+        graphs=algorithm.graphs,
     )
 
 

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import assert_never
 
-from keeptune.runtime.errors import InvalidInput, NotImplementedYet
-from keeptune.search.domains import Categories, Domain, Fixed, FloatRange, IntRange, Value
-from keeptune.search.space import Condition, Parameter, SearchSpace
+from keeptune.runtime.errors import InvalidInput
+from keeptune.search import convert_graph
+from keeptune.search.domains import Categories, Fixed, FloatRange, IntRange, Value
+from keeptune.search.graphs.values import Graph
+from keeptune.search.space import Condition, Domain, GraphSpace, Parameter, SearchSpace
 from keeptune.v1 import types_pb2
 
 
 def space_from_proto(message: types_pb2.SearchSpace, field: str) -> SearchSpace:
     """The space as it is written, right or wrong (see `space_rules`).
 
-    Raises InvalidInput for a value or a domain that is not set, NotImplementedYet for graphs.
+    Raises InvalidInput for a value or a domain that is not set.
     """
-    return SearchSpace(
-        tuple(
-            Parameter(
-                parameter.name,
-                _domain_from_proto(parameter, f"{field}.parameters[{i}]"),
-                tuple(
-                    _condition_from_proto(condition, f"{field}.parameters[{i}].conditions[{j}]")
-                    for j, condition in enumerate(parameter.conditions)
-                ),
-            )
-            for i, parameter in enumerate(message.parameters)
-        )
-    )
+    return _parameters_from_proto(message.parameters, f"{field}.parameters")
 
 
 def space_to_proto(space: SearchSpace) -> types_pb2.SearchSpace:
-    return types_pb2.SearchSpace(parameters=[_parameter_to_proto(p) for p in space.parameters])
+    return types_pb2.SearchSpace(parameters=_parameters_to_proto(space))
 
 
 def value_from_proto(message: types_pb2.ParameterValue, field: str) -> Value:
@@ -45,12 +36,12 @@ def value_from_proto(message: types_pb2.ParameterValue, field: str) -> Value:
         case "bool_value":
             return message.bool_value
         case "graph_value":
-            raise _no_graphs(field)
+            return convert_graph.graph_from_proto(message.graph_value, field, value_from_proto)
         case _:
             raise InvalidInput(
                 field=field,
                 problem="is not set",
-                fix="set double_value, int_value, string_value or bool_value",
+                fix="set double_value, int_value, string_value, bool_value or graph_value",
             )
 
 
@@ -61,7 +52,30 @@ def value_to_proto(value: Value) -> types_pb2.ParameterValue:
         return types_pb2.ParameterValue(int_value=value)
     if isinstance(value, float):
         return types_pb2.ParameterValue(double_value=value)
+    if isinstance(value, Graph):
+        graph = convert_graph.graph_to_proto(value, value_to_proto)
+        return types_pb2.ParameterValue(graph_value=graph)
     return types_pb2.ParameterValue(string_value=value)
+
+
+def _parameters_from_proto(messages: Iterable[types_pb2.ParameterSpec], field: str) -> SearchSpace:
+    return SearchSpace(
+        tuple(
+            Parameter(
+                message.name,
+                _domain_from_proto(message, f"{field}[{i}]"),
+                tuple(
+                    _condition_from_proto(condition, f"{field}[{i}].conditions[{j}]")
+                    for j, condition in enumerate(message.conditions)
+                ),
+            )
+            for i, message in enumerate(messages)
+        )
+    )
+
+
+def _parameters_to_proto(space: SearchSpace) -> list[types_pb2.ParameterSpec]:
+    return [_parameter_to_proto(parameter) for parameter in space.parameters]
 
 
 def _domain_from_proto(message: types_pb2.ParameterSpec, field: str) -> Domain:
@@ -79,12 +93,14 @@ def _domain_from_proto(message: types_pb2.ParameterSpec, field: str) -> Domain:
         case "fixed":
             return Fixed(value_from_proto(message.fixed, f"{field}.fixed"))
         case "graph":
-            raise _no_graphs(f"{field}.graph")
+            return convert_graph.space_from_proto(
+                message.graph, f"{field}.graph", _parameters_from_proto
+            )
         case _:
             raise InvalidInput(
                 field=field,
                 problem="has no domain",
-                fix="set float_range, int_range, categories or fixed",
+                fix="set float_range, int_range, categories, fixed or graph",
             )
 
 
@@ -97,15 +113,6 @@ def _condition_from_proto(message: types_pb2.Condition, field: str) -> Condition
 def _values(message: types_pb2.Categories, field: str) -> tuple[Value, ...]:
     return tuple(
         value_from_proto(value, f"{field}.values[{i}]") for i, value in enumerate(message.values)
-    )
-
-
-def _no_graphs(field: str) -> NotImplementedYet:
-    return NotImplementedYet(
-        "graph parameters are not searched yet: no algorithm here evolves architectures",
-        field=field,
-        fix="describe the architecture by categories and integers under conditions",
-        reason="GRAPHS_NOT_IMPLEMENTED",
     )
 
 
@@ -132,6 +139,8 @@ def _parameter_to_proto(parameter: Parameter) -> types_pb2.ParameterSpec:
             message.categories.CopyFrom(_categories(domain.options))
         case Fixed():
             message.fixed.CopyFrom(value_to_proto(domain.value))
+        case GraphSpace():
+            message.graph.CopyFrom(convert_graph.space_to_proto(domain, _parameters_to_proto))
         case _:
             assert_never(domain)
     return message

@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeGuard
+
+from keeptune.search.graphs.values import Graph, Scalar
 
 # Integers and floats are told apart, and True is not 1 (see `same`).
-Value = bool | int | float | str
+Value = Scalar | Graph
 
 
 def same(a: Value, b: Value) -> bool:
@@ -22,6 +24,11 @@ def same(a: Value, b: Value) -> bool:
     if isinstance(a, str) or isinstance(b, str):
         return isinstance(a, str) and isinstance(b, str) and a == b
     return a == b
+
+
+def is_number(value: Value) -> TypeGuard[int | float]:
+    """True is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ class FloatRange:
         return int((self.max - self.min) / self.step * (1 + 1e-12) + 1e-9) + 1
 
     def contains(self, value: Value) -> bool:
-        if isinstance(value, bool | str) or not self.min <= value <= self.max:
+        if not is_number(value) or not self.min <= value <= self.max:
             return False
         if not self.step:
             return True
@@ -75,7 +82,7 @@ class FloatRange:
 
     def to_unit(self, value: Value) -> float:
         """The middle of the coordinates that give the value."""
-        assert not isinstance(value, str)
+        assert not isinstance(value, str | Graph)
         if self.min == self.max:
             return 0.5
         if self.log:
@@ -133,7 +140,7 @@ class IntRange:
 
     def to_unit(self, value: Value) -> float:
         """The middle of the coordinates that give the value."""
-        assert not isinstance(value, str)
+        assert not isinstance(value, str | Graph)
         if self.log:
             low, high = self._log_bounds()
             return (math.log(value) - low) / (high - low)
@@ -203,6 +210,3 @@ class Fixed:
 
     def values(self, levels: int) -> Iterator[Value]:
         yield self.value
-
-
-Domain = FloatRange | IntRange | Categories | Fixed

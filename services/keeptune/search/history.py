@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, insert, select
 
 from keeptune.runtime import documents
+from keeptune.search import assignments
 from keeptune.search.model import Measurement, Study, TrialState
 from keeptune.search.optimizers.base import Outcome, Result
 from keeptune.search.replay import Asked
+from keeptune.search.space import Assignment
 from keeptune.search.tables import measurements, trials, warm_start
 
 _FINAL = (trials.c.number, trials.c.state, trials.c.parameters, trials.c.final)
@@ -57,7 +58,9 @@ class Measured:
 def asked_since(connection: Connection, study: str, number: int) -> list[Asked]:
     """The trials above `number`, in order."""
     rows = connection.execute(_asked_since, {"of_study": study, "after": number})
-    return [Asked(row.number, row.asked_after, json.loads(row.parameters)) for row in rows]
+    return [
+        Asked(row.number, row.asked_after, assignments.decode(row.parameters)) for row in rows
+    ]
 
 
 def ended_since(connection: Connection, name: str, study: Study, told: int) -> list[Ended]:
@@ -65,7 +68,8 @@ def ended_since(connection: Connection, name: str, study: Study, told: int) -> l
     ended = []
     for row in connection.execute(_ended_since, {"of_study": name, "after": told}):
         state = TrialState(row.state)
-        result = result_of(study, row.number, state, json.loads(row.parameters), _final(row.final))
+        parameters = assignments.decode(row.parameters)
+        result = result_of(study, row.number, state, parameters, _final(row.final))
         ended.append(Ended(row.tell_sequence, state, result))
     return ended
 
@@ -82,7 +86,7 @@ def result_of(
     study: Study,
     number: int,
     state: TrialState,
-    parameters: dict[str, bool | int | float | str],
+    parameters: Assignment,
     final: Measurement | None,
 ) -> Result:
     """What an algorithm is told of an ended trial; a pruned one counts by its last values."""
@@ -103,9 +107,8 @@ def completed_of(connection: Connection, name: str, study: Study, limit: int) ->
         .limit(limit)
     )
     for row in reversed(connection.execute(query).all()):
-        yield result_of(
-            study, row.number, TrialState.COMPLETED, json.loads(row.parameters), _final(row.final)
-        )
+        parameters = assignments.decode(row.parameters)
+        yield result_of(study, row.number, TrialState.COMPLETED, parameters, _final(row.final))
 
 
 def add_warm_start(connection: Connection, study: str, results: Sequence[Result]) -> None:

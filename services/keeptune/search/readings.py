@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from sqlalchemy import Connection, and_, select
 
+from keeptune.search import assignments
 from keeptune.search.model import Progress, TrialState
 from keeptune.search.space import Assignment
 from keeptune.search.tables import final_metrics, trials
@@ -57,7 +57,7 @@ def completed_with(
 
 
 def decode(rows: Sequence[Row]) -> list[Reading]:
-    return [Reading(json.loads(parameters), value) for parameters, value in rows]
+    return [Reading(assignments.decode(parameters), value) for parameters, value in rows]
 
 
 def endings(

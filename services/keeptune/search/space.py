@@ -9,19 +9,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from itertools import islice
-from typing import assert_never
+from typing import ClassVar, assert_never
 
 from keeptune.search.domains import (
     Categories,
-    Domain,
     Fixed,
     FloatRange,
     IntRange,
     Value,
+    is_number,
     same,
 )
+from keeptune.search.graphs import rules, sampling
+from keeptune.search.graphs.growth import Trees
+from keeptune.search.graphs.values import Graph
 
 Assignment = Mapping[str, Value]
 
@@ -42,7 +46,84 @@ class Condition:
     def holds(self, value: Value) -> bool:
         if self.low is None or self.high is None:
             return any(same(value, wanted) for wanted in self.values)
-        return not isinstance(value, bool | str) and self.low <= value <= self.high
+        return is_number(value) and self.low <= value <= self.high
+
+
+class Shape(StrEnum):
+    """How the nodes of a graph may hang together."""
+
+    CHAIN = "CHAIN"
+    DAG = "DAG"
+    TREE = "TREE"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of node. It takes one input of each type of `inputs`, and gives one of type `output`.
+
+    Where `most_inputs` is more than these, the last of them may be repeated.
+    """
+
+    name: str
+    parameters: SearchSpace
+    inputs: tuple[str, ...] = ("",)
+    output: str = ""
+    most_inputs: int = 1
+
+    def taking(self, count: int) -> tuple[str, ...]:
+        """The types of its inputs where it has so many."""
+        return self.inputs + self.inputs[-1:] * (count - len(self.inputs))
+
+
+@dataclass(frozen=True)
+class GraphSpace:
+    """Graphs of nodes of these kinds, of at most `max_nodes` nodes.
+
+    `input` and `output` are the types of the graph's own input and of what it has to give. Bounds
+    of 0 bind nothing. To optimisers that know no graphs it is a continuum without an order.
+    """
+
+    field: ClassVar[str] = "graph"
+    cardinality: ClassVar[int | None] = None
+
+    kinds: tuple[Kind, ...]
+    shape: Shape
+    max_nodes: int
+    min_nodes: int = 1
+    min_depth: int = 0
+    max_depth: int = 0
+    max_width: int = 0
+    allow_skips: bool = False
+    input: str = ""
+    output: str = ""
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Kind]:
+        return {kind.name: kind for kind in self.kinds}
+
+    @cached_property
+    def trees(self) -> Trees:
+        """The trees of its kinds, from which its graphs are made."""
+        return Trees(self)
+
+    def contains(self, value: Value) -> bool:
+        return isinstance(value, Graph) and rules.problem_with(self, value) is None
+
+    def from_unit(self, unit: float) -> Graph:
+        """A graph that is drawn by chance; the coordinate tells its size, smallest first."""
+        return sampling.from_unit(self, unit)
+
+    def to_unit(self, value: Value) -> float:
+        """By the size alone, as graphs have no order."""
+        assert isinstance(value, Graph)
+        return sampling.to_unit(self, value)
+
+    def values(self, levels: int) -> Iterator[Graph]:
+        """Some graphs, of growing size."""
+        yield from (self.from_unit((i + 0.5) / levels) for i in range(levels))
+
+
+Domain = FloatRange | IntRange | Categories | Fixed | GraphSpace
 
 
 @dataclass(frozen=True)
@@ -79,6 +160,11 @@ class SearchSpace:
     def free(self) -> tuple[Parameter, ...]:
         """Those that leave something to choose, in the order given."""
         return tuple(p for p in self.parameters if p.domain.cardinality != 1)
+
+    @cached_property
+    def graphs(self) -> tuple[str, ...]:
+        """The names of the parameters that are graphs, in the order given."""
+        return tuple(p.name for p in self.parameters if isinstance(p.domain, GraphSpace))
 
     @cached_property
     def is_conditional(self) -> bool:
@@ -170,8 +256,13 @@ class SearchSpace:
                 continue
             if name not in values:
                 return name, "is missing"
-            if not parameter.domain.contains(values[name]):
-                return name, f"is {values[name]!r}, which {describe(parameter.domain)} has not"
+            value = values[name]
+            if isinstance(parameter.domain, GraphSpace) and isinstance(value, Graph):
+                wrong = rules.problem_with(parameter.domain, value)
+                if wrong is not None:
+                    return name, wrong
+            elif not parameter.domain.contains(value):
+                return name, f"is {value!r}, which {describe(parameter.domain)} has not"
         unknown = sorted(set(values) - set(self.by_name))
         return (unknown[0], "is no parameter of the space") if unknown else None
 
@@ -189,5 +280,7 @@ def describe(domain: Domain) -> str:
         case IntRange():
             step = f" by {domain.step}" if domain.step > 1 else ""
             return f"the integers {domain.min} to {domain.max}{step}"
+        case GraphSpace():
+            return f"the space of graphs of {', '.join(domain.by_name)}"
         case _:
             assert_never(domain)

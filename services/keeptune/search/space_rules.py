@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from keeptune.runtime.errors import Violation
-from keeptune.search.domains import Categories, Domain, Fixed, FloatRange, IntRange, Value
-from keeptune.search.space import Condition, Parameter, SearchSpace
+from keeptune.search import graph_rules
+from keeptune.search.domains import Categories, Fixed, FloatRange, IntRange, Value
+from keeptune.search.graphs.values import Graph
+from keeptune.search.space import Condition, Domain, GraphSpace, Parameter, SearchSpace
 
 
 def violations(space: SearchSpace, field: str) -> Iterator[Violation]:
@@ -43,8 +45,12 @@ def _domain(domain: Domain, field: str) -> Iterator[Violation]:
         case Categories():
             yield from _categories(domain, field)
         case Fixed():
-            if not _is_finite(domain.value):
+            if isinstance(domain.value, Graph):
+                yield Violation(field, "is a graph", "build it in, and leave the parameter out")
+            elif not _is_finite(domain.value):
                 yield Violation(field, f"is {domain.value}", "give a finite number")
+        case GraphSpace():
+            yield from graph_rules.violations(domain, field, violations)
         case _:
             assert_never(domain)
 
@@ -80,7 +86,11 @@ def _categories(domain: Categories, field: str) -> Iterator[Violation]:
     if not domain.options:
         yield Violation(f"{field}.values", "is empty", "give at least one category")
     for i, value in enumerate(domain.options):
-        if not _is_finite(value):
+        if isinstance(value, Graph):
+            yield Violation(
+                f"{field}.values[{i}]", "is a graph", "name the graphs, and build them by name"
+            )
+        elif not _is_finite(value):
             yield Violation(f"{field}.values[{i}]", f"is {value}", "give a finite number")
         elif domain.index(value) != i:
             yield Violation(
@@ -101,6 +111,12 @@ def _references(space: SearchSpace, field: str) -> Iterator[Violation]:
                     f"{here}.parent",
                     f"is {condition.parent!r}, which is no parameter of the space",
                     f"name one of {', '.join(sorted(by_name))}"[:500],
+                )
+            elif isinstance(parent.domain, GraphSpace):
+                yield Violation(
+                    f"{here}.parent",
+                    f"is {condition.parent!r}, which is a graph",
+                    "let it hang on a parameter with plain values",
                 )
             else:
                 yield from _condition(condition, parent, here)
@@ -174,4 +190,4 @@ def _readings(value: Value) -> tuple[Value, ...]:
 
 
 def _is_finite(value: Value) -> bool:
-    return isinstance(value, str | bool) or math.isfinite(value)
+    return isinstance(value, str | bool | Graph) or math.isfinite(value)

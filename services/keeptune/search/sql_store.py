@@ -6,7 +6,6 @@ study that is not there is NotFound.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -18,6 +17,7 @@ from keeptune.runtime import tables as runtime_tables
 from keeptune.runtime.artifacts import Artifact
 from keeptune.runtime.names import study_name, trial_name
 from keeptune.runtime.records import Records, missing
+from keeptune.search import assignments
 from keeptune.search.model import (
     Attempt,
     AttemptState,
@@ -129,7 +129,7 @@ def insert_trial(
     row = _changing(trial) | {
         "study": trial.study,
         "number": trial.number,
-        "parameters": json.dumps(dict(trial.parameters)),
+        "parameters": assignments.encode(trial.parameters),
         "source": trial.source,
         "because": trial.because or None,
         "asked_after": asked_after,
@@ -311,7 +311,7 @@ def to_trial(row: Row[Any]) -> Trial:
         study=row.study,
         number=row.number,
         state=TrialState(row.state),
-        parameters=json.loads(row.parameters),
+        parameters=assignments.decode(row.parameters),
         source=row.source,
         because=row.because or "",
         create_time=micros.to_datetime(row.create_time),

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keeptune.search.domains import Categories, Domain, Fixed, FloatRange, IntRange, same
+from keeptune.search.domains import Categories, Fixed, FloatRange, IntRange, same
+from keeptune.search.space import Domain
 
 UNITS = st.floats(0, 1)
 

@@ -140,7 +140,14 @@ def _draw_best_so_far(axis: Axes, picture: Picture) -> None:
 def _draw_effect(axis: Axes, picture: Picture, name: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
+    from keeptune.client.values import GraphValue
+
     pairs = [(t.parameters[name], t) for t in picture.trials if name in t.parameters]
+    label = name
+    if any(isinstance(value, GraphValue) for value, _ in pairs):
+        # Graphs have no order; how many nodes they have does.
+        pairs = [(len(value), t) for value, t in pairs]
+        label = f"{name} (nodes)"
     numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v, _ in pairs)
     if numeric:
         places = [float(value) for value, _ in pairs]
@@ -159,7 +166,7 @@ def _draw_effect(axis: Axes, picture: Picture, name: str) -> None:
         s=14,
         color=[_BLUE if trial.state == "COMPLETED" else _GREY for _, trial in pairs],
     )
-    axis.set(xlabel=name, ylabel=picture.metric)
+    axis.set(xlabel=label, ylabel=picture.metric)
 
 
 def _values(picture: Picture, name: str) -> list[Any]:

@@ -37,9 +37,10 @@ if TYPE_CHECKING:
         TrialResult,
     )
     from keeptune.client.settings import Asha, Forecast, Hyperband, Median, Metric
-    from keeptune.client.space import Between, Choice, Fixed, Float, Int
+    from keeptune.client.space import Between, Choice, Fixed, Float, Graph, Int, Kind
     from keeptune.client.study import Study, Trial
     from keeptune.client.sync_client import Client
+    from keeptune.client.values import GraphValue, Node
 
 __all__ = [
     "Asha",
@@ -53,11 +54,15 @@ __all__ = [
     "Fixed",
     "Float",
     "Forecast",
+    "Graph",
+    "GraphValue",
     "Hyperband",
     "Importance",
     "Int",
+    "Kind",
     "Median",
     "Metric",
+    "Node",
     "Outlook",
     "PolicyStatus",
     "RetuneStatus",
@@ -78,9 +83,10 @@ _HOMES = {
     "insight": ("Dependence", "Importance", "Outlook", "Share"),
     "results": ("PolicyStatus", "RetuneStatus", "StudyEvent", "StudyStatus", "TrialResult"),
     "settings": ("Asha", "Forecast", "Hyperband", "Median", "Metric"),
-    "space": ("Between", "Choice", "Fixed", "Float", "Int"),
+    "space": ("Between", "Choice", "Fixed", "Float", "Graph", "Int", "Kind"),
     "study": ("Study", "Trial"),
     "sync_client": ("Client",),
+    "values": ("GraphValue", "Node"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
+from keeptune.search import assignments
 from keeptune.search.conformance.spaces import loss
+from keeptune.search.graphs.values import Graph
 from keeptune.search.optimizers.base import (
     Method,
     Nothing,
@@ -99,11 +100,11 @@ class Session:
         wrong = self.problem.space.problem_with(suggestion.parameters)
         require(wrong is None, f"{where}, outside of the space: {wrong}")
         for name, value in suggestion.parameters.items():
-            plain = type(value) in (bool, int, float, str)
+            plain = type(value) in (bool, int, float, str, Graph)
             require(plain, f"{where}: {name!r} is a {type(value).__name__}")
         named = 0 < len(suggestion.source) <= _LONGEST_SOURCE
         require(named, f"{where}: its source is {suggestion.source!r}")
-        parameters: Assignment = json.loads(json.dumps(dict(suggestion.parameters)))
+        parameters: Assignment = assignments.decode(assignments.encode(suggestion.parameters))
         self._asked.append(Asked(suggested.number, suggested.told, parameters))
         self.running.append((suggested.number, parameters))
 

@@ -107,6 +107,8 @@ class Algorithm:
     multi_objective: bool = False
     constraints: bool = False
     parallel: bool = True
+    # It searches graph parameters; spaces with some are refused to others.
+    graphs: bool = False
 
 
 @dataclass(frozen=True)

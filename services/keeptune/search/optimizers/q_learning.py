@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from keeptune.search.domains import Categories, Domain, Value
+from keeptune.search.domains import Categories, Value
 from keeptune.search.optimizers import seeds
 from keeptune.search.optimizers.base import Algorithm, Problem, Result, Suggestion
 from keeptune.search.optimizers.trials import Start, Trials
-from keeptune.search.space import Assignment, Parameter
+from keeptune.search.space import Assignment, Domain, Parameter
 
 ALGORITHM = Algorithm(
     name="q-learning",

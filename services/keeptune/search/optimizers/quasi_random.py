@@ -14,6 +14,7 @@ ALGORITHM = Algorithm(
     ),
     multi_objective=True,
     constraints=True,
+    graphs=True,
 )
 
 

@@ -17,6 +17,7 @@ ALGORITHM = Algorithm(
     ),
     multi_objective=True,
     constraints=True,
+    graphs=True,
 )
 
 

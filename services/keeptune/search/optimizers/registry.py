@@ -66,6 +66,7 @@ def choose(name: str, problem: Problem, field: str) -> Choice:
     """
     if name in ("", DEFAULT):
         return auto.choose(problem)
+    _check_graphs(name, problem, field)
     if name.startswith(nevergrad.PREFIX):
         if not problem.space.free:
             raise InvalidInput(
@@ -93,6 +94,27 @@ def make(name: str, problem: Problem) -> Optimizer:
     if name in _MAKERS:
         return _MAKERS[name](problem)
     return plugins().make(name, problem)
+
+
+def _check_graphs(name: str, problem: Problem, field: str) -> None:
+    """Unknown names are not its business."""
+    graphs = problem.space.graphs
+    if not graphs:
+        return
+    known = [method.algorithm for method in _METHODS]
+    if name in plugins().names:
+        known += plugins().usable()
+    unfit = name.startswith(nevergrad.PREFIX) or any(
+        algorithm.name == name and not algorithm.graphs for algorithm in known
+    )
+    if unfit:
+        able = ", ".join(algorithm.name for algorithm in known if algorithm.graphs)
+        raise InvalidInput(
+            field=field,
+            problem=f"is {name!r}, which cannot search the graph {graphs[0]!r}",
+            fix=f'use "auto" or one of {able}',
+            reason="ALGORITHM_UNFIT",
+        )
 
 
 def _check_finite(problem: Problem, field: str) -> None:

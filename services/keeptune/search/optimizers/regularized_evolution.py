@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from keeptune.search.domains import Categories, Domain, Value
+from keeptune.search.mutations import mutated
 from keeptune.search.optimizers import seeds
 from keeptune.search.optimizers.base import Algorithm, Problem, Result, Suggestion
 from keeptune.search.optimizers.standing import is_usable, order
 from keeptune.search.optimizers.trials import Start, Trials
-from keeptune.search.space import Assignment, SearchSpace
+from keeptune.search.space import Assignment
 
 ALGORITHM = Algorithm(
     name="regularized-evolution",
@@ -30,12 +28,11 @@ ALGORITHM = Algorithm(
     ),
     multi_objective=True,
     constraints=True,
+    graphs=True,
 )
 
 _ASSUMED_TRIALS = 100
 _TRIES = 32
-# Steps of many sizes, as parts of the range: the right one is never known.
-_SMALLEST_STEP, _LARGEST_STEP = 0.01, 0.3
 
 
 @dataclass(frozen=True)
@@ -83,43 +80,3 @@ class RegularizedEvolution:
             name, parameters = mutated(self._problem.space, parameters, rng)
         where = f"of {parent.number}" if parent.number > 0 else "of a known result"
         return parameters, f"exploit: a child {where}, best of {size}, with another {name}"
-
-
-def mutated(
-    space: SearchSpace, parent: Assignment, rng: np.random.Generator
-) -> tuple[str, Assignment]:
-    """The parameter changed, and the point; what begins to exist by it is drawn anew."""
-    active = [parameter for parameter in space.free if parameter.name in parent]
-    if not active:
-        return "nothing", parent
-    chosen = active[rng.integers(len(active))]
-    choices = {p.name: p.domain.from_unit(rng.random()) for p in space.free}
-    choices |= parent
-    choices[chosen.name] = _changed(chosen.domain, parent[chosen.name], rng)
-    return chosen.name, space.assign(choices)
-
-
-def _changed(domain: Domain, value: Value, rng: np.random.Generator) -> Value:
-    """Another value: any category, a number a Gaussian step away on its scale."""
-    if isinstance(domain, Categories):
-        others = [option for option in domain.options if not _is(option, value)]
-        return others[rng.integers(len(others))]
-    scale = _SMALLEST_STEP * (_LARGEST_STEP / _SMALLEST_STEP) ** rng.random()
-    if domain.cardinality is not None:
-        scale = max(scale, 1.0 / domain.cardinality)
-    at = domain.to_unit(value)
-    for _ in range(_TRIES):
-        new = domain.from_unit(_reflected(at + scale * rng.standard_normal()))
-        if new != value:
-            return new
-        scale *= 1.5
-    return value
-
-
-def _is(option: Value, value: Value) -> bool:
-    return type(option) is type(value) and option == value
-
-
-def _reflected(unit: float) -> float:
-    unit = abs(unit) % 2.0
-    return 2.0 - unit if unit > 1.0 else unit

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from keeptune.search.domains import Categories, Domain, Value
-from keeptune.search.space import Assignment, Condition, SearchSpace
+from keeptune.search.domains import Categories, Value
+from keeptune.search.space import Assignment, Condition, Domain, SearchSpace
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int64]]
