@@ -41,6 +41,7 @@ FOR_DATASETS = {
 OPTIONAL = {
     "clients/python/keeptune/cli/checks/services.py": "fsspec",
     "clients/python/keeptune/cli/plot.py": "matplotlib",
+    "clients/python/keeptune/client/imports/optuna_study.py": "optuna",
 }
 # The public tools that we are compared with, and what those are set up with: the benchmarks leave
 # out those that are not installed.

@@ -24,9 +24,8 @@ from keeptune.v1 import retuning_pb2, search_pb2
 if TYPE_CHECKING:
     from types import TracebackType
 
-    import optuna
-
     from keeptune.client.imports.adding import Imported
+    from keeptune.client.imports.optuna_study import OptunaStudy
     from keeptune.client.settings import Goal, Metric, Pruning
     from keeptune.client.space import Space
 
@@ -164,7 +163,7 @@ class AsyncClient(AsyncServices):
 
     async def import_optuna(
         self,
-        study: optuna.Study,
+        study: OptunaStudy,
         *,
         into: str = "",
         name: str = "",

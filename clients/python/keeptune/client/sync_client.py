@@ -16,9 +16,8 @@ from keeptune.runtime.channel import DEFAULT_TIMEOUT
 if TYPE_CHECKING:
     from types import TracebackType
 
-    import optuna
-
     from keeptune.client.imports.adding import Imported
+    from keeptune.client.imports.optuna_study import OptunaStudy
     from keeptune.client.settings import Goal, Metric, Pruning
     from keeptune.client.space import Space
 
@@ -156,7 +155,7 @@ class Client(SyncServices):
 
     def import_optuna(
         self,
-        study: optuna.Study,
+        study: OptunaStudy,
         *,
         into: str = "",
         name: str = "",
