@@ -162,11 +162,17 @@ def test_a_policy_whose_gate_is_never_passed_ends_badly_and_says_why(
     done = keeptune("policy", "apply", "-f", "policy.yaml", "--wait", status=1)
     assert done.out == "policies/doomed\n"
     assert "REJECTED" in done.err and "size_bytes" in done.err
+    assert done.err.count(" REJECTED ") == 1
     (retune,) = keeptune("retune", "list", "--json").data
     assert retune["state"] == "RETUNE_STATE_REJECTED" and retune["policy"] == "policies/doomed"
     name = retune["name"]
     assert "trigger: FIRST" in keeptune("retune", "show", name).out
-    assert "REJECTED" in keeptune("retune", "watch", name, status=1).out
+    watched = keeptune("retune", "watch", name, status=1).out
+    assert "REJECTED" in watched
+    said = [line.partition("  ")[2] for line in watched.splitlines()]
+    assert len(set(said)) == len(said), "a line is told again"
+    told = keeptune("retune", "watch", name, "--json", status=1).out.splitlines()
+    assert len(told) >= len(said)
     assert keeptune("retune", "cancel", name, "--json", status=6).error["fix"]
 
     asked = keeptune("retune", "request", "doomed", "--json", status=6)

@@ -16,7 +16,7 @@ _POLL_SECONDS = 1.0
 
 
 async def follow_retune(client: AsyncClient, name: str) -> RetuneStatus:
-    """Shows progress until the retune has ended; how it ended."""
+    """Shows progress until the retune has ended, which is left to `say_end`; how it ended."""
     status = await client.retune(name)
     with Progress() as progress:
         polling = asyncio.create_task(_poll(client, name, progress))
@@ -26,11 +26,11 @@ async def follow_retune(client: AsyncClient, name: str) -> RetuneStatus:
                 if event.retune.name != status.name:
                     continue
                 status = await client.retune(name)
+                if status.ended:
+                    return status
                 if status.state != seen:
                     seen = status.state
                     progress.step(f"{status.name} {status.state}  {status.reason}".rstrip())
-                if status.ended:
-                    return status
         finally:
             polling.cancel()
             await asyncio.gather(polling, return_exceptions=True)

@@ -56,10 +56,11 @@ def watch(session: Session, name: str, policy: str, revision: int) -> None:
         of = verbs.full_name("policy", policy) if policy else ""
         if wanted:
             of = (await client.retune(wanted)).policy
+        lines = verbs.EventLines(_line, as_json=session.as_json)
         async for event in client.retune_events(of, revision=revision):
             if wanted not in ("", event.retune.name):
                 continue
-            verbs.show_event(event, _line, as_json=session.as_json)
+            lines.show(event)
             ended = verbs.end_of(event, "retune")
             if wanted and ended:
                 return ended

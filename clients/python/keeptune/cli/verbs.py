@@ -99,10 +99,11 @@ def add_watch(group: click.Group, noun: str, line: Callable[[Any], str]) -> None
         async def work(client: AsyncClient) -> str:
             from keeptune.client.resources import watch as events
 
+            lines = EventLines(line, as_json=session.as_json)
             async for event in events(
                 client, kind, name, revision=revision, patience=client.patience
             ):
-                show_event(event, line, as_json=session.as_json)
+                lines.show(event)
                 ended = end_of(event, noun)
                 if ended and not await _goes_on(client, kind, name):
                     return ended
@@ -119,25 +120,40 @@ async def _goes_on(client: AsyncClient, kind: Any, name: str) -> bool:
     return enum_name(await fetch(client, kind, name)) not in (*_ENDED_WELL, *_ENDED_BADLY)
 
 
-def show_event(event: Any, line: Callable[[Any], str], *, as_json: bool) -> None:
-    """One event on standard output."""
-    if as_json:
-        from keeptune.client.resources import as_data
+class EventLines:
+    """Events on standard output, by what `line` makes of each ("" = nothing to say).
 
-        output.print_json_line(as_data(event))
-        return
-    said = line(event)
-    if said:
-        click.echo(f"{_time_of(event).astimezone():%H:%M:%S}  {said}")
+    A change of a resource that leaves its line as it was is passed over, except as JSON.
+    """
+
+    def __init__(self, line: Callable[[Any], str], *, as_json: bool) -> None:
+        self._line = line
+        self._as_json = as_json
+        self._said: dict[str, str] = {}
+
+    def show(self, event: Any) -> None:
+        if self._as_json:
+            from keeptune.client.resources import as_data
+
+            output.print_json_line(as_data(event))
+            return
+        said = self._line(event)
+        at, resource = datetime.now(UTC), _resource(event)
+        if resource is not None:
+            at = resource.metadata.update_time.ToDatetime(tzinfo=UTC)
+            if self._said.get(resource.name) == said:
+                return
+            self._said[resource.name] = said
+        if said:
+            click.echo(f"{at.astimezone():%H:%M:%S}  {said}")
 
 
-def _time_of(event: Any) -> datetime:
-    """When it happened; now, where the event does not say."""
+def _resource(event: Any) -> Any:
+    """The resource that an event tells of; None where it tells of something else."""
     for field, value in event.ListFields():
         if field.message_type and "metadata" in field.message_type.fields_by_name:
-            changed: datetime = value.metadata.update_time.ToDatetime(tzinfo=UTC)
-            return changed
-    return datetime.now(UTC)
+            return value
+    return None
 
 
 def end_of(event: Any, field: str) -> str:
