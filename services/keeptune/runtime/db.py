@@ -101,11 +101,16 @@ class Database:
             result: T = rehearsed.result
             return result
 
-    async def change_schema(self, fn: Callable[[Connection], T]) -> T:
-        """Like `run`, for migrations: under a lock it takes first, `fn` sees what others did."""
-        if isinstance(self._engine, PostgresEngine):
-            return await self._engine.change_schema(fn)
-        return await self._engine.run(fn)
+    async def run_in_turn(self, fn: Callable[[Connection], T]) -> T:
+        """Like `run`, for functions that first lock all that they read or write.
+
+        On PostgreSQL those that want the same lock wait for each other, and see what the one before
+        did, where in `run` all but one would fail and be tried again.
+        """
+        with self.notifier.collecting():
+            if isinstance(self._engine, PostgresEngine):
+                return await self._engine.run_in_turn(fn)
+            return await self._engine.run(fn)
 
     def start_housekeeping(self) -> None:
         """Drops what is kept for 7 days, now and every hour, in small steps.

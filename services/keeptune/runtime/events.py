@@ -29,11 +29,13 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    text,
     true,
     update,
 )
 
 from keeptune.runtime import micros
+from keeptune.runtime.bulk import Bulk
 from keeptune.runtime.errors import ResourceExhausted
 from keeptune.runtime.notify import touch
 from keeptune.runtime.tables import event_epoch, events
@@ -80,6 +82,10 @@ _append_numbered = (
     .values(revision=_shifted(func.pg_current_xact_id()) + bindparam("ordinal"))
     .returning(events.c.revision)
 )
+_add = Bulk(insert(events))
+_base = select(_shifted(func.pg_current_xact_id()))
+# What AUTOINCREMENT counts by.
+_counted = text("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
 _settled = events.c.revision < _shifted(func.pg_snapshot_xmin(func.pg_current_snapshot()))
 
 
@@ -95,12 +101,59 @@ def append_event(connection: Connection, stream: str, kind: str, payload: bytes)
     if connection.dialect.name == "sqlite":
         counted: int = connection.execute(_append, values).scalar_one()
         return counted
-    ordinal = connection.info[_ORDINAL]
-    connection.info[_ORDINAL] = ordinal + 1
-    if ordinal >> _WITHIN_BITS:
-        raise ResourceExhausted(f"more than {1 << _WITHIN_BITS} events in one transaction")
+    ordinal = _next_ordinal(connection)
     revision: int = connection.execute(_append_numbered, values | {"ordinal": ordinal}).scalar_one()
     return revision
+
+
+class NewEvents:
+    """Events of one transaction, written together; their revisions are known before.
+
+    Between the first `append` and `write` nobody else may add events to the transaction.
+    """
+
+    def __init__(self, connection: Connection, now: datetime) -> None:
+        self._connection = connection
+        self._time = micros.of(now)
+        self._rows: list[tuple[int, str, str, int, bytes]] = []
+        # The revision before the next; None = to be found out.
+        self._base: int | None = None
+
+    def next_revision(self) -> int:
+        """The revision of the event that is appended next."""
+        if self._connection.dialect.name == "sqlite":
+            if self._base is None:
+                self._base = self._connection.execute(_counted).scalar_one_or_none() or 0
+            return self._base + 1
+        if self._base is None:
+            self._base = self._connection.execute(_base).scalar_one()
+        ordinal: int = self._connection.info[_ORDINAL]
+        return self._base + ordinal
+
+    def append(self, stream: str, kind: str, payload: bytes) -> int:
+        """Tells the event's revision; watchers see it once the transaction is committed."""
+        revision = self.next_revision()
+        if self._connection.dialect.name == "sqlite":
+            self._base = revision
+        else:
+            _next_ordinal(self._connection)
+        self._rows.append((revision, stream, kind, self._time, payload))
+        touch(stream)
+        return revision
+
+    def write(self) -> None:
+        _add(self._connection, self._rows)
+        self._rows = []
+        if self._connection.dialect.name == "sqlite":
+            self._base = None
+
+
+def _next_ordinal(connection: Connection) -> int:
+    ordinal: int = connection.info[_ORDINAL]
+    if ordinal >> _WITHIN_BITS:
+        raise ResourceExhausted(f"more than {1 << _WITHIN_BITS} events in one transaction")
+    connection.info[_ORDINAL] = ordinal + 1
+    return ordinal
 
 
 def lift_epoch(connection: Connection) -> None:

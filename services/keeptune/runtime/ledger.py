@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import TypeVar
 
@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from keeptune.runtime import micros
+from keeptune.runtime.bulk import Bulk
 from keeptune.runtime.errors import InvalidInput
 from keeptune.runtime.tables import requests
 
@@ -22,7 +23,11 @@ _CHUNK = 1000
 _find = select(requests.c.fingerprint, requests.c.response).where(
     requests.c.request_id == bindparam("request_id")
 )
+_find_some = select(requests.c.request_id, requests.c.fingerprint, requests.c.response).where(
+    requests.c.request_id.in_(bindparam("request_ids", expanding=True))
+)
 _add = insert(requests)
+_add_some = Bulk(_add)
 _expired = (
     select(requests.c.request_id)
     .where(requests.c.time < bindparam("before"))
@@ -88,13 +93,34 @@ def answered(
     if found is None:
         return None
     if found.fingerprint != fingerprint(method, request):
-        raise InvalidInput(
-            field="request_id",
-            problem=f"{request_id!r} was used for another request",
-            fix="use a new request_id for each request, the same one only to repeat it",
-            reason="REQUEST_ID_REUSED",
-        )
+        raise reused(request_id)
     return response_type.FromString(found.response)
+
+
+def first_answers(
+    connection: Connection, request_ids: Collection[str]
+) -> dict[str, tuple[bytes, bytes]]:
+    """The fingerprint and the serialized answer of those of the requests that have one."""
+    if not request_ids:
+        return {}
+    rows = connection.execute(_find_some, {"request_ids": list(request_ids)})
+    return {request_id: (print_, response) for request_id, print_, response in rows}
+
+
+def keep(connection: Connection, answers: Mapping[str, tuple[bytes, bytes]], now: datetime) -> None:
+    """Keeps answers by their request_id, as `first_answers` gives them."""
+    time = micros.of(now)
+    _add_some(connection, [(name, *answer, time) for name, answer in answers.items()])
+
+
+def reused(request_id: str) -> InvalidInput:
+    """The error for a request_id that another request had."""
+    return InvalidInput(
+        field="request_id",
+        problem=f"{request_id!r} was used for another request",
+        fix="use a new request_id for each request, the same one only to repeat it",
+        reason="REQUEST_ID_REUSED",
+    )
 
 
 def fingerprint(method: str, request: Message) -> bytes:

@@ -48,6 +48,8 @@ class Notifier:
             self._wake(streams)
 
     def _wake(self, streams: set[str]) -> None:
+        if not self._subscribers:
+            return
         for stream in streams:
             while True:
                 for event in self._subscribers.get(stream, ()):

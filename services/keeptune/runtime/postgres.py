@@ -47,7 +47,7 @@ class PostgresEngine:
             isolation_level="REPEATABLE READ", postgresql_readonly=True, **options
         )
         # A transaction that waits for a lock must then see what the holder before it did.
-        self._schema = engine.execution_options(isolation_level="READ COMMITTED", **options)
+        self._in_turn = engine.execution_options(isolation_level="READ COMMITTED", **options)
         self._engine = engine
         host = url.host or url.query.get("host") or "localhost"
         self.server = f"{host}:{url.port or 5432}/{url.database or ''}"
@@ -61,8 +61,8 @@ class PostgresEngine:
     async def read(self, fn: Callable[[Connection], T]) -> T:
         return await self._on_a_thread(self._attempt_read, fn)
 
-    async def change_schema(self, fn: Callable[[Connection], T]) -> T:
-        return await self._on_a_thread(partial(self._attempt_write, self._schema), fn)
+    async def run_in_turn(self, fn: Callable[[Connection], T]) -> T:
+        return await self._on_a_thread(partial(self._attempt_write, self._in_turn), fn)
 
     async def _on_a_thread(
         self,

@@ -17,6 +17,7 @@ from keeptune.search.tables import measurements, trials, warm_start
 
 _FINAL = (trials.c.number, trials.c.state, trials.c.parameters, trials.c.final)
 _INSERTED_AT_ONCE = 500
+_ALL = 2**62
 
 
 _asked_since = (
@@ -26,7 +27,11 @@ _asked_since = (
 )
 _ended_since = (
     select(*_FINAL, trials.c.tell_sequence)
-    .where(trials.c.study == bindparam("of_study"), trials.c.tell_sequence > bindparam("after"))
+    .where(
+        trials.c.study == bindparam("of_study"),
+        trials.c.tell_sequence > bindparam("after"),
+        trials.c.tell_sequence <= bindparam("until"),
+    )
     .order_by(trials.c.tell_sequence)
 )
 _measured_since = (
@@ -55,18 +60,20 @@ class Measured:
     measurement: Measurement
 
 
-def asked_since(connection: Connection, study: str, number: int) -> list[Asked]:
-    """The trials above `number`, in order."""
-    rows = connection.execute(_asked_since, {"of_study": study, "after": number})
-    return [
-        Asked(row.number, row.asked_after, assignments.decode(row.parameters)) for row in rows
-    ]
+def asked_since(connection: Connection, study: str, number: int, *, limit: int) -> list[Asked]:
+    """The first `limit` trials above `number`, in order."""
+    query = _asked_since.limit(limit)
+    rows = connection.execute(query, {"of_study": study, "after": number})
+    return [Asked(row.number, row.asked_after, assignments.decode(row.parameters)) for row in rows]
 
 
-def ended_since(connection: Connection, name: str, study: Study, told: int) -> list[Ended]:
-    """The ends of trials after the first `told`, in the order they came."""
+def ended_since(
+    connection: Connection, name: str, study: Study, told: int, *, until: int | None = None
+) -> list[Ended]:
+    """The ends of trials after the first `told`, up to the first `until`, as they came."""
     ended = []
-    for row in connection.execute(_ended_since, {"of_study": name, "after": told}):
+    values = {"of_study": name, "after": told, "until": _ALL if until is None else until}
+    for row in connection.execute(_ended_since, values):
         state = TrialState(row.state)
         parameters = assignments.decode(row.parameters)
         result = result_of(study, row.number, state, parameters, _final(row.final))

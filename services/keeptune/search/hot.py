@@ -8,7 +8,6 @@ transaction finds in the store does.
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -18,147 +17,11 @@ from sqlalchemy import Connection
 from keeptune.runtime.db import Database
 from keeptune.runtime.names import study_name
 from keeptune.search import history, sql_store
-from keeptune.search.model import Progress, Study, TrialState, trials_left
-from keeptune.search.optimizers import registry
-from keeptune.search.optimizers.base import Nothing, Problem, Result
+from keeptune.search.desk import Desk
+from keeptune.search.model import Study, TrialState
 from keeptune.search.pareto import Front
 from keeptune.search.pruning import Point, Pruning, rule_for
-from keeptune.search.replay import Asked, Follower, Suggested
-from keeptune.search.unit_of_work import UnitOfWork
-
-
-def problem_of(study: Study) -> Problem:
-    """What the study's algorithm is made for; the same at every time."""
-    return Problem(
-        space=study.space,
-        seed=study.plan.seed,
-        trials=study.plan.trials,
-        objectives=len(study.objectives),
-        constraints=len(study.constraints),
-    )
-
-
-@dataclass(frozen=True)
-class _News:
-    """What happened in a study since a follower looked."""
-
-    study: Study
-    progress: Progress
-    left: int
-    asked: list[Asked]
-    results: list[Result]
-    warm_start: list[Result]
-
-
-class Suggestions:
-    """The study's optimiser, and suggestions that wait to become trials."""
-
-    def __init__(self, name: str, database: Database, executor: Executor) -> None:
-        self._name = name
-        self._database = database
-        self._executor = executor
-        self._lock = asyncio.Lock()
-        self._follower: Follower | None = None
-        self._incarnation = ""
-        self._ready: dict[int, Suggested] = {}
-        # Why there are no more, and for how many results that holds.
-        self._nothing: tuple[Nothing, int, int] | None = None
-        self._demand = 0
-
-    @property
-    def is_idle(self) -> bool:
-        return not self._demand and not self._lock.locked()
-
-    def supply(self, work: UnitOfWork) -> Suggested | Nothing | None:
-        """What becomes the study's next trial; changes nothing. (See `leasing.Supply`.)"""
-        progress = work.progress
-        if progress.incarnation != self._incarnation:
-            return None
-        ready = self._ready.get(progress.trials + 1)
-        if ready is not None or self._nothing is None:
-            return ready
-        nothing, trials, told = self._nothing
-        if trials == progress.trials and (nothing is Nothing.LEFT or told == progress.told):
-            return nothing
-        return None
-
-    def confirm(self, created: tuple[int, ...]) -> None:
-        """These became trials."""
-        for number in created:
-            self._ready.pop(number, None)
-
-    async def prepare(self, count: int) -> None:
-        """Computes suggestions for all who have asked for some by now."""
-        self._demand += count
-        async with self._lock:
-            if not self._demand:
-                return
-            count, self._demand = self._demand, 0
-            try:
-                await self._prepare(count)
-            except BaseException:
-                # Half-way through its history it is of no use.
-                self._follower = None
-                raise
-
-    async def _prepare(self, count: int) -> None:
-        news = await self._database.read(self._read)
-        if self._has_diverged(news):
-            self._follower = None
-            news = await self._database.read(self._read)
-        loop = asyncio.get_running_loop()
-        ahead = len(self._ready) if self._follower is not None else 0
-        computing = loop.run_in_executor(
-            self._executor, self._compute, self._follower, news, min(count, news.left - ahead)
-        )
-        # A thread cannot be cancelled: wait for it, so that no second one uses the optimiser.
-        try:
-            done = await asyncio.shield(computing)
-        except asyncio.CancelledError:
-            await asyncio.wait([computing])
-            raise
-        follower, suggested, nothing = done
-        if follower is not self._follower:
-            self._ready = {}
-        self._follower, self._incarnation = follower, news.progress.incarnation
-        self._ready |= {each.number: each for each in suggested}
-        self._nothing = None if nothing is None else (nothing, follower.trials, follower.told)
-
-    def _has_diverged(self, news: _News) -> bool:
-        """Whether the follower's own suggestions did not become the trials of their numbers."""
-        if self._follower is None:
-            return False
-        return news.progress.incarnation != self._incarnation or any(
-            number <= news.progress.trials for number in self._ready
-        )
-
-    def _read(self, connection: Connection) -> _News:
-        follower = self._follower
-        progress = sql_store.get_progress(connection, self._name)
-        record = sql_store.studies.get(connection, study_name(self._name))
-        # Trials before results, so that none was suggested with a result not read.
-        asked = history.asked_since(connection, self._name, follower.trials if follower else 0)
-        ended = history.ended_since(
-            connection, self._name, record.doc, follower.told if follower else 0
-        )
-        return _News(
-            study=record.doc,
-            progress=progress,
-            left=trials_left(record.doc, progress, record.create_time, self._database.clock.now()),
-            asked=asked,
-            results=[each.result for each in ended],
-            warm_start=[] if follower else history.get_warm_start(connection, self._name),
-        )
-
-    @staticmethod
-    def _compute(
-        follower: Follower | None, news: _News, count: int
-    ) -> tuple[Follower, list[Suggested], Nothing | None]:
-        if follower is None:
-            optimizer = registry.make(news.study.plan.algorithm, problem_of(news.study))
-            follower = Follower(optimizer, news.warm_start)
-        follower.catch_up(news.asked, news.results)
-        return follower, *follower.suggest(count)
+from keeptune.search.suggestions import Suggestions
 
 
 class Curves:
@@ -262,6 +125,7 @@ class Best:
 class Hot:
     """All that is kept of one study."""
 
+    desk: Desk
     suggestions: Suggestions
     curves: Curves
     best: Best
@@ -280,19 +144,24 @@ class HotStudies:
         """Costs nothing until it is used, also for a study that does not exist."""
         hot = self._studies.get(study)
         if hot is None:
+            suggestions = Suggestions(study, self._database, self._executor)
             hot = self._studies[study] = Hot(
-                Suggestions(study, self._database, self._executor),
+                Desk(study, self._database, suggestions),
+                suggestions,
                 Curves(study, self._database),
                 Best(study, self._database),
             )
         self._studies.move_to_end(study)
         for name in [*self._studies][: max(0, len(self._studies) - self._limit)]:
-            if self._studies[name].suggestions.is_idle:
+            hot_one = self._studies[name]
+            if hot_one.desk.is_idle and hot_one.suggestions.is_idle:
                 del self._studies[name]
         return hot
 
     def forget(self, study: str) -> None:
         self._studies.pop(study, None)
 
-    def clear(self) -> None:
+    async def close(self) -> None:
+        for hot in self._studies.values():
+            await hot.suggestions.close()
         self._studies.clear()

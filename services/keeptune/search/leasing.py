@@ -7,41 +7,38 @@ Whatever comes without the token of the present lease changes nothing and is tol
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 
 from keeptune.runtime.artifacts import Artifact
-from keeptune.runtime.convert import to_duration
 from keeptune.runtime.errors import InvalidInput, Violation
-from keeptune.search import convert, sql_store
+from keeptune.search import convert
 from keeptune.search.model import Measurement, Study, StudyState, Trial, TrialState
 from keeptune.search.optimizers.base import Nothing
 from keeptune.search.replay import Suggested
 from keeptune.search.unit_of_work import UnitOfWork
 from keeptune.v1 import search_pb2
 
-# What becomes trial `number` of a study with so many results: a suggestion, why there is none, or
-# None when it has still to be computed.
-Supply = Callable[[UnitOfWork], Suggested | Nothing | None]
+
+class Supply(Protocol):
+    def __call__(self, work: UnitOfWork, count: int) -> tuple[list[Suggested], Nothing | None]:
+        """What becomes the study's next `count` trials; if they are fewer, why.
+
+        Changes nothing. Raises NeedSuggestionsError when some must be computed first.
+        """
+
 
 _RETRY_AFTER = timedelta(seconds=1)
 
 
 class NeedSuggestionsError(Exception):
-    """Leaves the transaction: so many suggestions must be computed first."""
+    """So many suggestions must be computed first; nothing was changed."""
 
     def __init__(self, count: int) -> None:
         super().__init__(count)
         self.count = count
-
-
-@dataclass(frozen=True)
-class HandedOut:
-    """Trials for a worker; `created` are the numbers of the new ones."""
-
-    response: search_pb2.SuggestTrialsResponse
-    created: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,17 +51,20 @@ class Outcome:
     artifacts: tuple[Artifact, ...] = ()
 
 
-def suggest(work: UnitOfWork, worker: str, count: int, supply: Supply) -> HandedOut:
-    """Gives the worker `count` trials in all: those it holds, those that wait, then new ones."""
-    work.lose_expired_leases()
-    held = sql_store.trials_held(work.connection, work.progress.study, worker)
-    renewed = [work.renew(trial) for trial in held]
-    return _hand_out(work, worker, renewed, count - len(held), supply)
+def suggest(
+    work: UnitOfWork, worker: str, count: int, supply: Supply
+) -> search_pb2.SuggestTrialsResponse:
+    """Gives the worker `count` trials in all: those it holds, those that wait, then new ones.
+
+    Raises NeedSuggestionsError.
+    """
+    return _hand_out(work, worker, work.trials_held(worker), count, supply)
 
 
-def suggest_further(work: UnitOfWork, worker: str, count: int, supply: Supply) -> HandedOut:
-    """Gives the worker `count` trials beside those that it holds."""
-    work.lose_expired_leases()
+def suggest_further(
+    work: UnitOfWork, worker: str, count: int, supply: Supply
+) -> search_pb2.SuggestTrialsResponse:
+    """Gives the worker `count` trials beside those that it holds. Raises NeedSuggestionsError."""
     return _hand_out(work, worker, [], count, supply)
 
 
@@ -74,7 +74,7 @@ def report(
     """Keeps measurements and renews the lease. `verdict` = why the trial is to be pruned, if so."""
     trial, why = _held(work, number, token)
     if trial is None:
-        work.finish()
+        work.settle()
         return search_pb2.ReportMeasurementsResponse(
             directive=search_pb2.TRIAL_DIRECTIVE_LOST, reason=why
         )
@@ -83,7 +83,7 @@ def report(
     if verdict and not trial.stop:
         trial = work.tell_to_stop(trial, f"pruned: {verdict}")
     trial = work.renew(trial)
-    work.finish()
+    work.settle()
     assert trial.lease is not None
     stop = trial.stop or _stopped(work)
     return search_pb2.ReportMeasurementsResponse(
@@ -101,10 +101,9 @@ def complete(
     """Ends a trial, once."""
     trial, why = _held(work, number, token)
     if trial is None:
-        work.finish()
-        now = sql_store.get_trial(work.connection, work.progress.study, number)
+        work.settle()
         return search_pb2.CompleteTrialResponse(
-            trial=convert.trial_to_proto(now), accepted=False, reason=why
+            trial=work.message(work.trial(number)), accepted=False, reason=why
         )
     if outcome.measurement is not None:
         check_final(work.study, outcome.measurement, "measurement")
@@ -118,8 +117,8 @@ def complete(
         final=outcome.measurement,
         artifacts=outcome.artifacts,
     )
-    work.finish()
-    return search_pb2.CompleteTrialResponse(trial=convert.trial_to_proto(trial), accepted=True)
+    work.settle()
+    return search_pb2.CompleteTrialResponse(trial=work.message(trial), accepted=True)
 
 
 def check_metrics(measurements: list[Measurement], field: str) -> None:
@@ -169,37 +168,34 @@ def check_final(study: Study, measurement: Measurement, field: str) -> None:
 
 
 def _hand_out(
-    work: UnitOfWork, worker: str, trials: list[Trial], missing: int, supply: Supply
-) -> HandedOut:
-    waiting: list[Trial] = []
-    if missing > 0 and work.progress.waiting and work.runs_waiting_trials:
-        waiting = sql_store.trials_waiting(work.connection, work.progress.study, missing)
+    work: UnitOfWork, worker: str, held: list[Trial], count: int, supply: Supply
+) -> search_pb2.SuggestTrialsResponse:
+    # What may fail comes before the first change.
+    missing = max(0, count - len(held))
+    waiting = work.trials_waiting(missing) if missing and work.runs_waiting_trials else []
+    wanted = min(missing - len(waiting), work.trials_left)
+    suggested, nothing = supply(work, wanted) if wanted > 0 else ([], None)
+    trials = [work.renew(trial) for trial in held]
     trials += [work.lease_again(trial, worker) for trial in waiting]
-    created: list[Trial] = []
-    for still in range(missing - len(waiting), 0, -1):
-        if not work.trials_left:
-            break
-        suggested = supply(work)
-        if suggested is None:
-            raise NeedSuggestionsError(min(still, work.trials_left))
-        if isinstance(suggested, Nothing):
-            if suggested is Nothing.LEFT:
-                work.exhaust()
-            break
-        created.append(work.new_trial(suggested, worker))
-    work.finish()
-    trials += created
+    trials += [work.new_trial(each, worker) for each in suggested]
+    if nothing is Nothing.LEFT:
+        work.exhaust()
+    work.settle()
     response = search_pb2.SuggestTrialsResponse(
-        trials=[convert.leased_to_proto(trial, trial.lease) for trial in trials if trial.lease],
-        study_state=convert.study_state(StudyState(work.record.state)),
-        retry_after=to_duration(_RETRY_AFTER) if not trials and work.is_active else None,
+        study_state=convert.study_state(StudyState(work.record.state))
     )
-    return HandedOut(response, tuple(trial.number for trial in created))
+    for trial in trials:
+        assert trial.lease is not None
+        lease = convert.lease_to_proto(trial.lease)
+        response.trials.append(search_pb2.LeasedTrial(trial=work.message(trial), lease=lease))
+    if not trials and work.is_active:
+        response.retry_after.FromTimedelta(_RETRY_AFTER)
+    return response
 
 
 def _held(work: UnitOfWork, number: int, token: str) -> tuple[Trial | None, str]:
     """The trial, if this token holds it now; else why not."""
-    trial = sql_store.get_trial(work.connection, work.progress.study, number)
+    trial = work.trial(number)
     if trial.state.is_final:
         return None, f"the trial has ended already: {trial.state}"
     if trial.lease is None:

@@ -154,12 +154,14 @@ class Progress:
     pruned: int = 0
     infeasible: int = 0
     failed: int = 0
+    # Grows with every change of the study or of one of its trials.
+    version: int = 0
 
     def moved(self, before: TrialState | None, after: TrialState) -> Progress:
         """With one trial gone from one state (None = a new one) to another."""
-        changes = {after.lower(): getattr(self, after.lower()) + 1}
         if before is after:
             return self
+        changes = {after.lower(): getattr(self, after.lower()) + 1}
         if before is not None:
             changes[before.lower()] = getattr(self, before.lower()) - 1
         return replace(self, **changes)

@@ -51,7 +51,7 @@ async def build(settings: SearchSettings, context: Context) -> Program:
         )
 
     async def close() -> None:
-        hot.clear()
+        await hot.close()
         await asyncio.to_thread(executor.shutdown, cancel_futures=True)
         await database.close()
 

@@ -1,76 +1,114 @@
 """What workers call: suggest, report, complete, and all three over one stream.
 
-Each call is one durable transaction (two, where it ends a trial and hands out the next). What
-takes time, computing suggestions, is done between transactions: one that lacks suggestions is left
-without a trace, they are computed, and it is made again.
+Each call is one durable transaction, shared with others (see `desk`); two, where it ends a trial
+and the next suggestions must be computed with its result. What takes time, computing suggestions,
+is done between transactions.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from hashlib import blake2b
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
-from google.protobuf.message import Message
-from sqlalchemy import Connection
 
 from keeptune.runtime.artifacts import from_proto as artifact_from_proto
-from keeptune.runtime.db import Database
 from keeptune.runtime.errors import KeeptuneError, Unavailable
-from keeptune.runtime.ledger import mutate
 from keeptune.runtime.names import parse_study, parse_trial, study_name
 from keeptune.runtime.validation import validate
-from keeptune.search import convert, leasing, sql_store
-from keeptune.search.hot import HotStudies
-from keeptune.search.leasing import HandedOut, NeedSuggestionsError, Outcome
+from keeptune.search import convert, leasing
+from keeptune.search.desk import Call
+from keeptune.search.hot import Hot, HotStudies
+from keeptune.search.leasing import NeedSuggestionsError, Outcome
 from keeptune.search.model import TrialState
 from keeptune.search.unit_of_work import UnitOfWork
 from keeptune.v1 import search_pb2
 
-T = TypeVar("T")
-M = TypeVar("M", bound=Message)
-
 # Only replicas at the same study make a call try again more than once or twice.
 _MAX_TRIES = 50
 
-_HandOut = Callable[[UnitOfWork, str, int, leasing.Supply], HandedOut]
-
 
 class WorkerProtocol:
-    def __init__(self, database: Database, hot: HotStudies) -> None:
-        self._database = database
+    def __init__(self, hot: HotStudies) -> None:
         self._hot = hot
 
     async def suggest(
         self, request: search_pb2.SuggestTrialsRequest
     ) -> search_pb2.SuggestTrialsResponse:
-        return await _to_the_end(self._suggest(request, leasing.suggest))
+        hot = self._hot.of(parse_study(request.study, field="study"))
+
+        def serve(work: UnitOfWork) -> search_pb2.SuggestTrialsResponse:
+            count = request.count or 1
+            return leasing.suggest(work, request.worker, count, hot.suggestions.supply)
+
+        return await _handed_out(hot, request, serve)
 
     async def report(
         self, request: search_pb2.ReportMeasurementsRequest
     ) -> search_pb2.ReportMeasurementsResponse:
         study, number = parse_trial(request.trial, field="trial")
+        hot = self._hot.of(study)
         reported = [convert.measurement_from_proto(each) for each in request.measurements]
         leasing.check_metrics(reported, "measurements")
         verdict = ""
         if reported:
             fresh = [(each.step, dict(each.metrics)) for each in reported]
-            verdict = await self._hot.of(study).curves.verdict(number, fresh)
+            verdict = await hot.curves.verdict(number, fresh)
 
-        def once(connection: Connection) -> search_pb2.ReportMeasurementsResponse:
-            work = UnitOfWork.begin(connection, study)
+        def serve(work: UnitOfWork) -> search_pb2.ReportMeasurementsResponse:
             return leasing.report(work, number, request.lease_token, reported, verdict)
 
-        return await self._mutate(
-            "ReportMeasurements", request, search_pb2.ReportMeasurementsResponse, once
-        )
+        response = search_pb2.ReportMeasurementsResponse
+        return await hot.desk.answer(Call("ReportMeasurements", request, response, serve))
 
     async def complete(
         self, request: search_pb2.CompleteTrialRequest
     ) -> search_pb2.CompleteTrialResponse:
-        return await _to_the_end(self._complete(request))
+        study, number = parse_trial(request.trial, field="trial")
+        hot = self._hot.of(study)
+        token, supply = request.lease_token, hot.suggestions.supply
+        outcome = _outcome(request)
+        lacking = 0
+
+        def serve(work: UnitOfWork) -> search_pb2.CompleteTrialResponse:
+            nonlocal lacking
+            lacking = 0
+            worker = work.worker_with(number, token) if request.next else None
+            response = leasing.complete(work, number, token, outcome)
+            if worker is not None and response.accepted:
+                try:
+                    following = leasing.suggest_further(work, worker, request.next, supply)
+                except NeedSuggestionsError as need:
+                    # The result is kept first, so that they are computed with it.
+                    lacking = need.count
+                else:
+                    response.next.CopyFrom(following)
+            return response
+
+        answer_type = search_pb2.CompleteTrialResponse
+        response = await hot.desk.answer(Call("CompleteTrial", request, answer_type, serve))
+        if not request.next or response.HasField("next"):
+            return response
+        if lacking:
+            await _prepare(hot, lacking)
+        # A call that comes again must not get more and more trials.
+        hand_out = leasing.suggest_further if response.accepted else leasing.suggest
+
+        def go_on(work: UnitOfWork) -> search_pb2.SuggestTrialsResponse:
+            worker = work.worker_with(number, token)
+            if worker is None:  # never held by this lease: there is no one to give more
+                return search_pb2.SuggestTrialsResponse()
+            return hand_out(work, worker, request.next, supply)
+
+        wanted = search_pb2.SuggestTrialsRequest(
+            request_id=_derived(request.request_id), study=study_name(study), count=request.next
+        )
+        following = await _handed_out(hot, wanted, go_on)
+        if following.study_state:
+            response.next.CopyFrom(following)
+        return response
 
     async def work(
         self, context: grpc.aio.ServicerContext[Any, Any]
@@ -107,103 +145,28 @@ class WorkerProtocol:
             case _:
                 return search_pb2.WorkTrialsResponse(complete=await self.complete(message.complete))
 
-    async def _suggest(
-        self, request: search_pb2.SuggestTrialsRequest, hand_out: _HandOut
-    ) -> search_pb2.SuggestTrialsResponse:
-        study = parse_study(request.study, field="study")
-        suggestions = self._hot.of(study).suggestions
-        created: list[int] = []
 
-        def once(connection: Connection) -> search_pb2.SuggestTrialsResponse:
-            created.clear()
-            work = UnitOfWork.begin(connection, study)
-            handed = hand_out(work, request.worker, request.count or 1, suggestions.supply)
-            created.extend(handed.created)
-            return handed.response
+async def _handed_out(
+    hot: Hot,
+    request: search_pb2.SuggestTrialsRequest,
+    serve: Callable[[UnitOfWork], search_pb2.SuggestTrialsResponse],
+) -> search_pb2.SuggestTrialsResponse:
+    call = Call("SuggestTrials", request, search_pb2.SuggestTrialsResponse, serve)
+    for _ in range(_MAX_TRIES):
+        try:
+            return await hot.desk.answer(call)
+        except NeedSuggestionsError as need:
+            await _prepare(hot, need.count)
+    raise Unavailable(
+        f"{request.study} is changed by others all the time",
+        fix="call again",
+        retry_after=1.0,
+    )
 
-        for _ in range(_MAX_TRIES):
-            try:
-                response = await self._mutate(
-                    "SuggestTrials", request, search_pb2.SuggestTrialsResponse, once
-                )
-            except NeedSuggestionsError as need:
-                await suggestions.prepare(need.count)
-            else:
-                suggestions.confirm(tuple(created))
-                return response
-        raise Unavailable(
-            f"{request.study} is changed by others all the time",
-            fix="call again",
-            retry_after=1.0,
-        )
 
-    async def _complete(
-        self, request: search_pb2.CompleteTrialRequest
-    ) -> search_pb2.CompleteTrialResponse:
-        study, number = parse_trial(request.trial, field="trial")
-        outcome = _outcome(request)
-
-        worker: str | None = None
-        lacking = 0
-
-        def once(connection: Connection) -> search_pb2.CompleteTrialResponse:
-            nonlocal lacking
-            work = UnitOfWork.begin(connection, study)
-            response = leasing.complete(work, number, request.lease_token, outcome)
-            if response.accepted:
-                lacking = min(request.next - work.progress.waiting, work.trials_left)
-            return response
-
-        def transaction(connection: Connection) -> search_pb2.CompleteTrialResponse:
-            nonlocal worker, lacking
-            lacking = 0
-            if request.next:
-                token = request.lease_token
-                worker = sql_store.worker_with(connection, study, number, token)
-            return self._once(
-                connection, "CompleteTrial", request, search_pb2.CompleteTrialResponse, once
-            )
-
-        response = await self._database.run(transaction)
-        if worker is None:
-            return response
-        if lacking > 0:
-            # Known to be needed, so the transaction below will find them there.
-            await self._hot.of(study).suggestions.prepare(lacking)
-        wanted = search_pb2.SuggestTrialsRequest(
-            request_id=_derived(request.request_id),
-            study=study_name(study),
-            worker=worker,
-            count=request.next,
-        )
-        # A call that comes again must not get more and more trials.
-        further = leasing.suggest_further if response.accepted else leasing.suggest
-        response.next.CopyFrom(await self._suggest(wanted, further))
-        return response
-
-    async def _mutate(
-        self, method: str, request: Any, response_type: type[M], once: Callable[[Connection], M]
-    ) -> M:
-        return await self._database.run(
-            lambda connection: self._once(connection, method, request, response_type, once)
-        )
-
-    @staticmethod
-    def _once(
-        connection: Connection,
-        method: str,
-        request: Any,
-        response_type: type[M],
-        once: Callable[[Connection], M],
-    ) -> M:
-        return mutate(
-            connection,
-            request_id=request.request_id,
-            method=method,
-            request=request,
-            response_type=response_type,
-            fn=lambda: once(connection),
-        )
+async def _prepare(hot: Hot, count: int) -> None:
+    """Goes on when the caller has gone: others may wait for the same."""
+    await asyncio.shield(asyncio.create_task(hot.suggestions.prepare(count)))
 
 
 def _outcome(request: search_pb2.CompleteTrialRequest) -> Outcome:
@@ -225,8 +188,3 @@ def _derived(request_id: str) -> str:
     if not request_id:
         return ""
     return f"next-{blake2b(request_id.encode(), digest_size=16).hexdigest()}"
-
-
-async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
-    """The result; the work goes on when its caller has gone, so that memory and store agree."""
-    return await asyncio.shield(asyncio.create_task(work))

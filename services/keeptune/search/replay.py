@@ -50,6 +50,21 @@ class Follower:
         for result in warm_start:
             optimizer.tell(result)
 
+    @property
+    def learns(self) -> bool:
+        """Whether its suggestions depend on results."""
+        return getattr(self._optimizer, "learns", True)
+
+    @property
+    def adopts(self) -> bool:
+        """Whether it can be told its suggestions instead of asked for them."""
+        return isinstance(self._optimizer, Adopting)
+
+    @property
+    def repeats(self) -> bool:
+        """Whether it suggests the same for a number, whatever became of the others."""
+        return self.adopts and not self.learns
+
     def catch_up(self, asked: Sequence[Asked], results: Sequence[Result]) -> None:
         """Repeats what happened since: trials above `trials`, results after `told`, in order.
 

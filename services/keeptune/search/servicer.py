@@ -54,7 +54,7 @@ class SearchServicer(InsightServicer):
         self._hot = hot
         self._executor = executor
         self._rng = rng
-        self._protocol = WorkerProtocol(database, hot)
+        self._protocol = WorkerProtocol(hot)
         self._algorithms: tuple[Algorithm, ...] = ()
         self._finding = asyncio.Lock()
 

@@ -59,11 +59,6 @@ _in_state = (
     .where(trials.c.study == bindparam("of_study"), trials.c.state == bindparam("in_state"))
     .order_by(trials.c.number)
 )
-_held = _in_state.where(trials.c.worker == bindparam("by_worker"))
-_expired = _in_state.where(trials.c.lease_expire_time <= bindparam("now"))
-_update_trial = update(trials).where(
-    trials.c.study == bindparam("of_study"), trials.c.number == bindparam("of_number")
-)
 _of_trial = and_(
     measurements.c.study == bindparam("of_study"), measurements.c.trial == bindparam("of_number")
 )
@@ -73,19 +68,10 @@ _known_steps = select(measurements.c.step).where(
 _last_measurement = (
     select(measurements.c.body).where(_of_trial).order_by(measurements.c.step.desc()).limit(1)
 )
-_insert_trial = insert(trials)
-_insert_attempt = insert(attempts)
-_insert_measurement = insert(measurements)
-_insert_final_metrics = insert(final_metrics)
 _worker_with = select(attempts.c.worker).where(
     attempts.c.study == bindparam("of_study"),
     attempts.c.trial == bindparam("of_number"),
     attempts.c.lease_token == bindparam("by_token"),
-)
-_end_attempt = update(attempts).where(
-    attempts.c.study == bindparam("of_study"),
-    attempts.c.trial == bindparam("of_trial"),
-    attempts.c.number == bindparam("of_number"),
 )
 
 
@@ -123,28 +109,6 @@ def clear_deadline(connection: Connection, study: str, now: datetime) -> None:
     connection.execute(query.values(deadline=None))
 
 
-def insert_trial(
-    connection: Connection, trial: Trial, *, asked_after: int | None, tell_sequence: int | None
-) -> None:
-    row = _changing(trial) | {
-        "study": trial.study,
-        "number": trial.number,
-        "parameters": assignments.encode(trial.parameters),
-        "source": trial.source,
-        "because": trial.because or None,
-        "asked_after": asked_after,
-        "tell_sequence": tell_sequence,
-        "create_time": micros.of(trial.create_time),
-    }
-    connection.execute(_insert_trial, row)
-
-
-def update_trial(connection: Connection, trial: Trial, *, tell_sequence: int | None) -> None:
-    """`tell_sequence` is set once, when the trial ends."""
-    row = _changing(trial) | {"of_study": trial.study, "of_number": trial.number}
-    connection.execute(_update_trial, row | {"tell_sequence": tell_sequence})
-
-
 def get_trial(connection: Connection, study: str, number: int) -> Trial:
     """Raises NotFound."""
     row = connection.execute(_one_trial, {"of_study": study, "of_number": number}).one_or_none()
@@ -160,25 +124,15 @@ def get_trials(connection: Connection, study: str, numbers: Sequence[int]) -> li
     return [found[number] for number in numbers if number in found]
 
 
-def trials_held(connection: Connection, study: str, worker: str) -> list[Trial]:
-    values = {"of_study": study, "in_state": TrialState.RUNNING.value, "by_worker": worker}
-    return [to_trial(row) for row in connection.execute(_held, values)]
+def trials_running(connection: Connection, study: str) -> list[Trial]:
+    values = {"of_study": study, "in_state": TrialState.RUNNING.value}
+    return [to_trial(row) for row in connection.execute(_in_state, values)]
 
 
 def trials_waiting(connection: Connection, study: str, limit: int | None = None) -> list[Trial]:
     """The oldest first."""
     values = {"of_study": study, "in_state": TrialState.WAITING.value}
     return [to_trial(row) for row in connection.execute(_in_state.limit(limit), values)]
-
-
-def trials_expired(connection: Connection, study: str, now: datetime) -> list[Trial]:
-    """Running trials whose lease has run out."""
-    values = {
-        "of_study": study,
-        "in_state": TrialState.RUNNING.value,
-        "now": micros.of(now),
-    }
-    return [to_trial(row) for row in connection.execute(_expired, values)]
 
 
 def overdue_studies(connection: Connection, now: datetime, limit: int = 100) -> list[str]:
@@ -192,33 +146,17 @@ def overdue_studies(connection: Connection, now: datetime, limit: int = 100) -> 
 def extend_leases(connection: Connection, until: datetime) -> int:
     """Lets no running trial's lease end before `until`; how many that changed."""
     moment = micros.of(until)
-    query = update(trials).where(trials.c.lease_expire_time < moment)
+    ending = trials.c.lease_expire_time < moment
+    of = progress.c.study.in_(select(trials.c.study).where(ending))
+    connection.execute(update(progress).where(of).values(version=progress.c.version + 1))
+    query = update(trials).where(ending)
     return connection.execute(query.values(lease_expire_time=moment)).rowcount
-
-
-def add_attempt(connection: Connection, trial: Trial, attempt: Attempt, token: str) -> None:
-    row = {
-        "study": trial.study,
-        "trial": trial.number,
-        "number": attempt.number,
-        "worker": attempt.worker,
-        "lease_token": token,
-        "state": attempt.state.value,
-        "start_time": micros.of(attempt.start_time),
-    }
-    connection.execute(_insert_attempt, row)
 
 
 def worker_with(connection: Connection, study: str, number: int, token: str) -> str | None:
     """Who holds, or held, the trial by this lease."""
     values = {"of_study": study, "of_number": number, "by_token": token}
     return connection.execute(_worker_with, values).scalar_one_or_none()
-
-
-def end_attempt(connection: Connection, trial: Trial, state: AttemptState, now: datetime) -> None:
-    """Ends the trial's last attempt."""
-    where = {"of_study": trial.study, "of_trial": trial.number, "of_number": trial.attempts}
-    connection.execute(_end_attempt, where | {"state": state.value, "end_time": micros.of(now)})
 
 
 def get_attempts(
@@ -248,19 +186,6 @@ def known_steps(connection: Connection, trial: Trial, steps: Iterable[int]) -> s
     return set(connection.execute(_known_steps, values).scalars())
 
 
-def add_measurement(
-    connection: Connection, trial: Trial, measurement: Measurement, sequence: int
-) -> None:
-    row = {
-        "study": trial.study,
-        "trial": trial.number,
-        "step": measurement.step,
-        "sequence": sequence,
-        "body": documents.encode(measurement),
-    }
-    connection.execute(_insert_measurement, row)
-
-
 def last_measurement(connection: Connection, trial: Trial) -> Measurement | None:
     """Of the highest step."""
     values = {"of_study": trial.study, "of_number": trial.number}
@@ -280,17 +205,6 @@ def get_measurements(
     for row in connection.execute(query):
         found.setdefault(row.trial, []).append(documents.decode(row.body, Measurement))
     return found
-
-
-def add_final_metrics(connection: Connection, trial: Trial) -> None:
-    if trial.final and trial.final.metrics:
-        connection.execute(
-            _insert_final_metrics,
-            [
-                {"study": trial.study, "trial": trial.number, "name": name, "value": value}
-                for name, value in trial.final.metrics.items()
-            ],
-        )
 
 
 def delete_study(connection: Connection, study: str) -> None:
@@ -325,24 +239,6 @@ def to_trial(row: Row[Any]) -> Trial:
         end_time=_datetime(row.end_time),
         revision=row.revision,
     )
-
-
-def _changing(trial: Trial) -> dict[str, Any]:
-    lease = trial.lease
-    return {
-        "state": trial.state.value,
-        "reason": trial.reason,
-        "final": None if trial.final is None else documents.encode(trial.final),
-        "artifacts": documents.encode(trial.artifacts),
-        "attempts": trial.attempts,
-        "worker": lease.worker if lease else "",
-        "lease_token": lease.token if lease else "",
-        "lease_expire_time": micros.of(lease.expire_time) if lease else None,
-        "stop": trial.stop,
-        "update_time": micros.of(trial.update_time),
-        "end_time": _micros(trial.end_time),
-        "revision": trial.revision,
-    }
 
 
 def _micros(moment: datetime | None) -> int | None:

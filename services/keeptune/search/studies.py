@@ -13,10 +13,10 @@ from keeptune.runtime.errors import InvalidInput, NotFound, Violation
 from keeptune.runtime.names import new_id, parse_study, study_name
 from keeptune.runtime.records import Record
 from keeptune.search import history, sql_store, study_rules
-from keeptune.search.hot import problem_of
 from keeptune.search.model import Plan, Progress, Study, StudyState, ending
 from keeptune.search.optimizers import registry
 from keeptune.search.optimizers.base import Result
+from keeptune.search.suggestions import problem_of
 from keeptune.search.unit_of_work import UnitOfWork
 
 # Of each study that another starts from.

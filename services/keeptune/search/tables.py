@@ -40,6 +40,8 @@ progress = Table(
     Column("failed", BigInteger, nullable=False),
     # When an active study's time is up; unset = never, or seen to already.
     Column("deadline", BigInteger),
+    # Grows with every change of the study or of one of its trials.
+    Column("version", BigInteger, nullable=False, server_default="0"),
     Index("progress_by_deadline", "deadline"),
 )
 

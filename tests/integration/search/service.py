@@ -235,13 +235,13 @@ _SERVE = """
     from keeptune.search import program
     from keeptune.search.config import SearchSettings
 
-    folder, listen, token = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    folder, listen, token, database = Path(sys.argv[1]), *sys.argv[2:]
 
     logging.configure(level="error")
 
     async def main():
         context = Context(SystemClock(), folder, ArtifactStore(folder.as_uri()), None, random)
-        built = await program.build(SearchSettings(), context)
+        built = await program.build(SearchSettings(database=database), context)
         await serve([built], ServerSettings(listen=listen), tokens=Tokens({token: Role.ADMIN}),
                     ready=lambda address: print(address, flush=True))
 
@@ -252,8 +252,9 @@ _SERVE = """
 class Process:
     """A search server in a process of its own, always at the same address."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: str = "") -> None:
         self._folder = folder
+        self._database = database
         self.token = secrets.token_hex(8)
         self.address = "127.0.0.1:0"
         self._process: subprocess.Popen[str] | None = None
@@ -267,6 +268,7 @@ class Process:
                 str(self._folder),
                 self.address,
                 self.token,
+                self._database,
             ],
             stdout=subprocess.PIPE,
             text=True,
@@ -297,8 +299,8 @@ class Process:
 
 
 @contextmanager
-def process(folder: Path) -> Iterator[Process]:
-    server = Process(folder)
+def process(folder: Path, database: str = "") -> Iterator[Process]:
+    server = Process(folder, database)
     server.start()
     try:
         yield server

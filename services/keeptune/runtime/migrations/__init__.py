@@ -32,7 +32,7 @@ async def migrate(database: Database, location: Path | None = None) -> None:
     """
     if database.server:
         log.info("connecting to the database", at=database.server)
-    await database.change_schema(lambda connection: _migrate(connection, location))
+    await database.run_in_turn(lambda connection: _migrate(connection, location))
     database.start_housekeeping()
 
 

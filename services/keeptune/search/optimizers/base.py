@@ -75,6 +75,8 @@ class Result:
 
 
 class Optimizer(Protocol):
+    """One whose suggestions do not depend on results says so: `learns = False`."""
+
     def ask(self, number: int) -> Suggestion | Nothing:
         """The parameters of trial `number`; numbers grow, not always by one.
 

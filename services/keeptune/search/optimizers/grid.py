@@ -17,6 +17,8 @@ ALGORITHM = Algorithm(
 
 
 class GridSearch:
+    learns = False
+
     def __init__(self, problem: Problem) -> None:
         levels = problem.space.grid_levels(problem.trials or 1)
         self._points = problem.space.grid(levels)

@@ -19,6 +19,8 @@ ALGORITHM = Algorithm(
 
 
 class QuasiRandomSearch:
+    learns = False
+
     def __init__(self, problem: Problem) -> None:
         # Half of what a server would need to start.
         from scipy.stats import qmc

@@ -22,6 +22,8 @@ ALGORITHM = Algorithm(
 
 
 class RandomSearch:
+    learns = False
+
     def __init__(self, problem: Problem) -> None:
         self._space = problem.space
         self._seed = problem.seed
