@@ -107,11 +107,10 @@ def _pruning(message: search_pb2.Pruning) -> Pruning | None:
                 settings.reduction_factor or norm.reduction_factor,
             )
         case "forecast":
-            ordinary = ForecastPruning()
             return ForecastPruning(
-                message.forecast.level or ordinary.level,
+                message.forecast.level or ForecastPruning().level,
                 message.forecast.max_steps,
-                message.forecast.min_steps or ordinary.min_steps,
+                message.forecast.min_steps,
             )
         case _:
             return None

@@ -199,6 +199,10 @@ STUDIES: dict[str, tuple[dict[str, Any], str]] = {
         },
         "study.pruning",
     ),
+    "a forecast judged at the end": (
+        {"pruning": search_pb2.Pruning(forecast={"max_steps": 5, "min_steps": 5})},
+        "study.pruning.forecast.min_steps",
+    ),
     "reduction by one": (
         {"pruning": search_pb2.Pruning(asha=search_pb2.AshaPruning(reduction_factor=1))},
         "study.pruning.asha.reduction_factor",

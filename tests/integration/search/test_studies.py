@@ -385,6 +385,22 @@ async def test_hyperband_is_kept_and_prunes(service: Service) -> None:
     assert sum(map(bool, why)) < 10
 
 
+async def test_a_forecast_is_kept_and_prunes_what_will_not_win(service: Service) -> None:
+    asked = search_pb2.ForecastPruning(max_steps=20)
+    created = await service.create(study(pruning=search_pb2.Pruning(forecast=asked)))
+    assert await service.study() == created
+    whole = search_pb2.ForecastPruning(level=0.05, max_steps=20)
+    assert created.pruning.forecast == whole
+    good, poor = (await service.suggest(count=2)).trials
+    await service.report(good, *(1.0 + 1 / step for step in range(1, 21)))
+    answer = await service.report(poor, *[9.0] * 6)
+    assert answer.directive == search_pb2.TRIAL_DIRECTIVE_CONTINUE
+    await service.complete(good, 1.05)
+    answer = await service.report(poor, *[9.0] * 4, start=7)
+    assert answer.directive == STOP
+    assert "below 5.00%" in answer.reason
+
+
 async def test_watchers_see_everything_and_resume(service: Service) -> None:
     created = await service.create(study(max_trials=1))
     (leased,) = (await service.suggest()).trials

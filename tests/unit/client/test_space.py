@@ -11,6 +11,7 @@ from keeptune.client import (
     Choice,
     Fixed,
     Float,
+    Forecast,
     Hyperband,
     Int,
     Median,
@@ -113,11 +114,13 @@ def test_metrics_by_name_or_in_full() -> None:
 
 def test_pruning() -> None:
     assert pruning_to_message(None) is None
-    for given, rule in (("asha", "asha"), ("median", "median"), (Asha(), "asha")):
+    for given, rule in (("asha", "asha"), ("forecast", "forecast"), (Asha(), "asha")):
         message = pruning_to_message(given)  # type: ignore[arg-type]
         assert message is not None and message.WhichOneof("rule") == rule
     message = pruning_to_message(Hyperband(max_steps=27))
     assert message is not None and message.hyperband.max_steps == 27
+    message = pruning_to_message(Forecast(level=0.1))
+    assert message is not None and message.forecast.level == 0.1
     message = pruning_to_message(Median(startup_trials=7))
     assert message is not None and message.median.startup_trials == 7
     with pytest.raises(InvalidInput):

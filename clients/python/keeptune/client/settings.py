@@ -64,12 +64,13 @@ class Forecast:
     """Stops a trial when its chance to beat the best by its last step is below `level`.
 
     `max_steps` = how many steps a trial has that is not pruned; 0 = as many as the longest
-    completed trial reported. Trials are not judged up to `min_steps`.
+    completed trial reported. Trials are not judged up to `min_steps`, nor at their first two
+    reports.
     """
 
     level: float = 0.05
     max_steps: int = 0
-    min_steps: int = 1
+    min_steps: int = 0
 
 
 Pruning: TypeAlias = (

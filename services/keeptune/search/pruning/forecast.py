@@ -1,17 +1,20 @@
-"""Stops what will not win: by a forecast of the last loss from the trial's curve and the others'.
+"""Stops what will not win, by a forecast of the last loss from the trial's curve and the others'.
 
-A trial is judged at its first report in each span of time (see `extrapolation`), so that looking
-again and again does not wear the level down, and a report costs nothing else.
+A trial is judged at its first report in each span of time (see `extrapolation`): a report costs
+nothing else, and looking again and again does not wear the level down.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from keeptune.search.pruning.extrapolation import Extrapolation, span_of
+from keeptune.search.pruning.extrapolation import Curve, Extrapolation, span_of
 from keeptune.search.pruning.settings import ForecastPruning, Point
+
+# A curve of fewer reports has hardly a slope.
+_FEWEST_REPORTS = 3
 
 
 class ForecastRule:
@@ -20,10 +23,9 @@ class ForecastRule:
     def __init__(self, settings: ForecastPruning) -> None:
         self._settings = settings
         self._running: defaultdict[int, dict[int, float]] = defaultdict(dict)
-        self._completed: list[tuple[dict[int, float], float]] = []
         self._best = math.inf
         self._last = settings.max_steps
-        self._extrapolation = Extrapolation(self._last) if self._last else None
+        self._extrapolation = Extrapolation(max(self._last, 1))
 
     def observe(self, trial: int, step: int, loss: float) -> None:
         self._running[trial].setdefault(step, loss)
@@ -35,30 +37,29 @@ class ForecastRule:
         self._best = min(self._best, loss)
         if not points:
             return
-        if self._extrapolation is None:
+        if not self._settings.max_steps and max(points) > self._last:
+            # Earlier curves were of shorter trials: they say nothing of how these end.
             self._last = max(points)
             self._extrapolation = Extrapolation(self._last)
-        self._extrapolation.learn(_by_span(points, self._last), loss)
+        self._extrapolation.learn(Curve.of(points, self._last), loss)
 
     def verdict(self, trial: int, fresh: Sequence[Point]) -> str:
         known = self._running.get(trial, {})
         points = {step: loss for step, loss in fresh if step not in known}
-        if not points or self._extrapolation is None or self._best == math.inf:
+        if not points or not self._is_due(max(points), max(known, default=0)):
             return ""
-        step = max(points)
-        if step <= self._settings.min_steps or step >= self._last:
+        if self._best == math.inf or len(points) + len(known) < _FEWEST_REPORTS:
             return ""
-        if known and span_of(max(known), self._last) <= span_of(step, self._last):
+        forecast = self._extrapolation.forecast(Curve.of({**points, **known}, self._last))
+        chance = forecast.probability_below(self._best)
+        if not chance < self._settings.level:
             return ""
-        curve = _by_span({**points, **known}, self._last)
-        chance = self._extrapolation.forecast(curve).probability_below(self._best)
-        if chance >= self._settings.level:
-            return ""
-        return f"at step {step} its chance to beat the best by step {self._last} is {chance:.1%}"
+        return (
+            f"at step {max(points)} its chance to beat the best by step {self._last} is "
+            f"{chance:.2%}, below {self._settings.level:.2%}"
+        )
 
-
-def _by_span(points: Mapping[int, float], last: int) -> dict[int, float]:
-    gathered: defaultdict[int, list[float]] = defaultdict(list)
-    for step, loss in points.items():
-        gathered[span_of(step, last)].append(loss)
-    return {span: sum(losses) / len(losses) for span, losses in gathered.items()}
+    def _is_due(self, step: int, before: int) -> bool:
+        if not self._settings.min_steps < step < self._last:
+            return False
+        return not before or span_of(step, self._last) < span_of(before, self._last)

@@ -37,12 +37,13 @@ class ForecastPruning:
     """Stops a trial when it is improbable, below `level`, that its last loss beats the best.
 
     `level` lies above 0 and below 0.5. `max_steps` = what a trial has that is not pruned; 0 = as
-    many as the longest completed trial reported. Steps up to `min_steps` are never judged.
+    many as the longest completed trial reported. No trial is judged up to step `min_steps`, nor at
+    its first two reports.
     """
 
     level: float = 0.05
     max_steps: int = 0
-    min_steps: int = 1
+    min_steps: int = 0
 
 
 Pruning = MedianPruning | AshaPruning | HyperbandPruning | ForecastPruning
