@@ -10,16 +10,15 @@ by the exponential of their advantage, which works off policy and with few data.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from keeptune.search.optimizers import seeds
-from keeptune.search.optimizers.base import Algorithm, Problem, Result, Suggestion
+from keeptune.search.optimizers.base import Algorithm, Problem, Result
 from keeptune.search.optimizers.coordinates import Coordinates, Floats
+from keeptune.search.optimizers.evenly_started import EvenlyStarted
 from keeptune.search.optimizers.networks import Adam, Network
-from keeptune.search.optimizers.trials import Start, Trials
 from keeptune.search.space import Assignment, SearchSpace
 
 ALGORITHM = Algorithm(
@@ -139,15 +138,12 @@ def _odds(logits: Floats, current: Floats) -> Floats:
     return np.asarray(odds / odds.sum(axis=1, keepdims=True))
 
 
-class ActorCritic:
+class ActorCritic(EvenlyStarted):
+    name = ALGORITHM.name
+
     def __init__(self, problem: Problem, settings: Settings = Settings()) -> None:
-        self._problem = problem
+        super().__init__(problem, settings.start, least=2)
         self._settings = settings
-        self._trials = Trials(problem.space)
-        start = settings.start
-        if problem.trials is not None:
-            start = max(2, min(start, problem.trials // 4))
-        self._start = Start(problem, start)
         self._changes = Changes(problem.space, settings.first_step, settings.least_step)
         rng = seeds.generator(problem.seed, _NETWORKS)
         inputs = self._changes.inputs
@@ -159,26 +155,12 @@ class ActorCritic:
         self._critic_step = Adam(len(self._critic.weights), settings.rate)
         self._rows: dict[int, Floats] = {}
 
-    def ask(self, number: int) -> Suggestion:
-        trials = self._trials
-        usable = trials.standing.usable
-        if len(usable) < 2 or trials.standing.count + len(trials.pending) < self._start.points:
-            parameters, because = self._start.at(trials, number), "explore: an even start"
-        else:
-            parameters, because = self._change(usable[: self._settings.bases], number)
-        self.adopt(number, parameters)
-        return Suggestion(parameters, ALGORITHM.name, because)
-
-    def adopt(self, number: int, parameters: Assignment) -> None:
-        self._trials.ask(number, parameters)
-
     def tell(self, result: Result) -> None:
-        before = self._trials.standing.count
-        self._trials.tell(result)
-        if self._trials.standing.count > before and len(self._trials.standing.usable) > 1:
+        if self._trials.tell(result) and len(self._trials.standing.usable) > 1:
             self._learn()
 
-    def _change(self, bases: Sequence[Result], number: int) -> tuple[Assignment, str]:
+    def _learnt(self, number: int) -> tuple[Assignment, str]:
+        bases = self._trials.standing.usable[: self._settings.bases]
         rng = seeds.generator(self._problem.seed, number)
         for _ in range(_TRIES):
             base = bases[int(rng.integers(len(bases)))]

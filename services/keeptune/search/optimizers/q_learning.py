@@ -10,7 +10,7 @@ of the other; where they differ in many parameters, each of them learns the less
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,8 @@ import numpy as np
 
 from keeptune.search.domains import Categories, Value
 from keeptune.search.optimizers import seeds
-from keeptune.search.optimizers.base import Algorithm, Problem, Result, Suggestion
-from keeptune.search.optimizers.trials import Start, Trials
+from keeptune.search.optimizers.base import Algorithm, Problem, Result
+from keeptune.search.optimizers.evenly_started import EvenlyStarted
 from keeptune.search.space import Assignment, Domain, Parameter
 
 ALGORITHM = Algorithm(
@@ -75,38 +75,21 @@ class _Change:
     end: int
 
 
-class QLearning:
+class QLearning(EvenlyStarted):
+    name = ALGORITHM.name
+
     def __init__(self, problem: Problem, settings: Settings = Settings()) -> None:
-        self._problem = problem
+        super().__init__(problem, settings.start, least=1)
         self._settings = settings
-        self._trials = Trials(problem.space)
-        start = settings.start
-        if problem.trials is not None:
-            start = max(2, min(start, problem.trials // 4))
-        self._start = Start(problem, start)
         self._tables = {p.name: Table(p, settings.parts) for p in problem.space.free}
 
-    def ask(self, number: int) -> Suggestion:
-        trials = self._trials
-        usable = trials.standing.usable
-        if not usable or trials.standing.count + len(trials.pending) < self._start.points:
-            parameters, because = self._start.at(trials, number), "explore: an even start"
-        else:
-            parameters, because = self._change(usable[: self._settings.bases], number)
-        self.adopt(number, parameters)
-        return Suggestion(parameters, ALGORITHM.name, because)
-
-    def adopt(self, number: int, parameters: Assignment) -> None:
-        self._trials.ask(number, parameters)
-
     def tell(self, result: Result) -> None:
-        before = self._trials.standing.count
-        self._trials.tell(result)
-        if self._trials.standing.count > before:
+        if self._trials.tell(result):
             self._replay()
 
-    def _change(self, bases: Sequence[Result], number: int) -> tuple[Assignment, str]:
+    def _learnt(self, number: int) -> tuple[Assignment, str]:
         """A base with one parameter changed; to a point not tried yet, unless none is found."""
+        bases = self._trials.standing.usable[: self._settings.bases]
         rng = seeds.generator(self._problem.seed, number)
         for again in range(_TRIES):
             base = bases[int(rng.integers(len(bases)))].parameters

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from keeptune.search.optimizers import seeds
-from keeptune.search.optimizers.base import Algorithm, Problem, Result, Suggestion
+from keeptune.search.optimizers.base import Algorithm, Problem
 from keeptune.search.optimizers.coordinates import Coordinates
+from keeptune.search.optimizers.evenly_started import EvenlyStarted
 from keeptune.search.optimizers.parzen import BANDWIDTHS, Bandwidths, Parzen
-from keeptune.search.optimizers.trials import Start, Trials
 from keeptune.search.space import Assignment
 
 ALGORITHM = Algorithm(
@@ -47,36 +47,16 @@ class Settings:
     bandwidths: Bandwidths = BANDWIDTHS
 
 
-class TreeParzenSearch:
+class TreeParzenSearch(EvenlyStarted):
+    name = ALGORITHM.name
+
     def __init__(self, problem: Problem, settings: Settings = Settings()) -> None:
-        self._seed = problem.seed
+        super().__init__(problem, settings.start, least=2)
         self._settings = settings
         self._coordinates = Coordinates(problem.space)
-        self._trials = Trials(problem.space)
-        start = settings.start
-        if problem.trials is not None:
-            start = max(2, min(start, problem.trials // 4))
-        self._start = Start(problem, start)
 
-    def ask(self, number: int) -> Suggestion:
-        trials = self._trials
-        if trials.standing.count + len(trials.pending) < self._start.points or (
-            len(trials.standing.usable) < 2
-        ):
-            parameters, because = self._start.at(trials, number), "explore: an even start"
-        else:
-            parameters, because = self._promising(number)
-        trials.ask(number, parameters)
-        return Suggestion(parameters, ALGORITHM.name, because)
-
-    def adopt(self, number: int, parameters: Assignment) -> None:
-        self._trials.ask(number, parameters)
-
-    def tell(self, result: Result) -> None:
-        self._trials.tell(result)
-
-    def _promising(self, number: int) -> tuple[Assignment, str]:
-        rng = seeds.generator(self._seed, number)
+    def _learnt(self, number: int) -> tuple[Assignment, str]:
+        rng = seeds.generator(self._problem.seed, number)
         ranked = self._trials.standing.ranked
         good = min(
             math.ceil(self._settings.good_share * len(ranked)),

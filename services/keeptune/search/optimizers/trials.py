@@ -9,7 +9,7 @@ import numpy as np
 from keeptune.search.optimizers import seeds
 from keeptune.search.optimizers.base import Problem, Result
 from keeptune.search.optimizers.standing import Standing
-from keeptune.search.space import Assignment, SearchSpace
+from keeptune.search.space import Assignment, GraphSpace, SearchSpace
 
 # Tells the seed of the start from that of any trial.
 _START = 2**40
@@ -24,7 +24,7 @@ class Trials:
         self.pending: dict[int, Assignment] = {}
         self.asked = 0
         # In an endless space nothing is met twice.
-        self._finite = all(p.domain.cardinality is not None for p in space.parameters)
+        self._finite = not _is_endless(space)
         self._tried: set[str] = set()
 
     def ask(self, number: int, parameters: Assignment) -> None:
@@ -32,10 +32,13 @@ class Trials:
         self.pending[number] = parameters
         self._remember(parameters)
 
-    def tell(self, result: Result) -> None:
+    def tell(self, result: Result) -> bool:
+        """Whether it is one more to learn from."""
+        before = self.standing.count
         self.pending.pop(result.number, None)
         self.standing.add(result)
         self._remember(result.parameters)
+        return self.standing.count > before
 
     def is_new(self, parameters: Assignment) -> bool:
         return not self._finite or _key(parameters) not in self._tried
@@ -85,6 +88,16 @@ def anywhere_new(trials: Trials, space: SearchSpace, rng: np.random.Generator) -
             break
         parameters = anywhere(space, rng)
     return parameters
+
+
+def _is_endless(space: SearchSpace) -> bool:
+    """Whether a parameter, or one of a graph's nodes, is a continuum."""
+    return any(
+        any(_is_endless(kind.parameters) for kind in p.domain.kinds)
+        if isinstance(p.domain, GraphSpace)
+        else p.domain.cardinality is None
+        for p in space.parameters
+    )
 
 
 def _key(parameters: Assignment) -> str:
