@@ -157,19 +157,19 @@ async def test_a_retune_does_not_undo_a_newer_way_of_watching(tmp_path: Path) ->
 async def test_a_cooldown_is_told_and_is_no_lasting_answer(tmp_path: Path) -> None:
     async with running(tmp_path) as service:
         slow = policy()
-        slow.cooldown.CopyFrom(Duration(seconds=2))
+        slow.cooldown.CopyFrom(Duration(seconds=1))
         await service.apply(slow)
         await service.newest_reaches("SUCCEEDED")
         refused = await service.request(request_id="s1", evidence=[signal()])
         assert refused.decision == retuning_pb2.REQUEST_DECISION_COOLDOWN
-        assert 0 < refused.retry_after.ToTimedelta().total_seconds() <= 2
+        assert 0 < refused.retry_after.ToTimedelta().total_seconds() <= 1
         assert not refused.HasField("retune")
         (shown,) = await service.policies()
         assert shown.last_refusal.decision == retuning_pb2.REQUEST_DECISION_COOLDOWN
         assert shown.last_refusal.reason == refused.reason
         assert shown.last_refusal.note == signal().summary
         ended = (await service.retunes())[0].end_time
-        assert shown.cooldown_end_time.ToDatetime() - ended.ToDatetime() == timedelta(seconds=2)
+        assert shown.cooldown_end_time.ToDatetime() - ended.ToDatetime() == timedelta(seconds=1)
         decisions = set()
         while retuning_pb2.REQUEST_DECISION_STARTED not in decisions:
             decisions.add((await service.request(request_id="s1", evidence=[signal()])).decision)
