@@ -177,10 +177,16 @@ def test_a_policy_whose_gate_is_never_passed_ends_badly_and_says_why(
 
     asked = keeptune("retune", "request", "doomed", "--json", status=6)
     assert asked.data["decision"] == "REQUEST_DECISION_COOLDOWN"
+    # Its data are gone by now, which ends a retune otherwise than its gate does.
+    (tmp_path / "rows.npz").unlink()
     forced = keeptune(
         "retune", "request", "doomed", "--force", "--note", "again", "--wait", status=1
     )
     assert "STARTED" in forced.err and forced.out.startswith("retunes/doomed-")
+    assert "FAILED" in forced.err and "rows.npz" in forced.err
+    failed = keeptune("--json", "retune", "show", forced.out.split()[0]).data
+    assert failed["state"] == "RETUNE_STATE_FAILED" and failed["policy"] == "policies/doomed"
+    assert "FAILED" in keeptune("retune", "watch", failed["name"], status=1).out
     keeptune("policy", "delete", "doomed", "--yes")
     assert keeptune("policy", "show", "doomed", status=3).err
 
