@@ -214,6 +214,8 @@ class Trial:
     update_time: datetime
     # Why its source proposed it; empty when it did not say.
     because: str = ""
+    # The number of the trial whose training it continues; 0 = it begins anew.
+    continue_from: int = 0
     # Why it is in its state.
     reason: str = ""
     final: Measurement | None = None

@@ -228,6 +228,7 @@ def to_trial(row: Row[Any]) -> Trial:
         parameters=assignments.decode(row.parameters),
         source=row.source,
         because=row.because or "",
+        continue_from=row.continue_from or 0,
         create_time=micros.to_datetime(row.create_time),
         update_time=micros.to_datetime(row.update_time),
         reason=row.reason,

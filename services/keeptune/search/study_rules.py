@@ -9,7 +9,7 @@ from datetime import timedelta
 from keeptune.runtime.errors import Violation
 from keeptune.search import space_rules
 from keeptune.search.model import Role, Study
-from keeptune.search.optimizers import registry
+from keeptune.search.optimizers import population_based, registry
 from keeptune.search.pruning import ForecastPruning, HyperbandPruning, MedianPruning
 
 SHORTEST_LEASE = timedelta(milliseconds=100)
@@ -20,6 +20,12 @@ def violations(study: Study, field: str) -> Iterator[Violation]:
     """All that is wrong with a new study, which stands in `field` of the request."""
     yield from space_rules.violations(study.space, f"{field}.space")
     yield from _metrics(study, field)
+    if study.warm_start and _is_population(study):
+        yield Violation(
+            f"{field}.warm_start",
+            "is set, but members of a population continue from checkpoints of its own",
+            "leave it out, or use another algorithm",
+        )
     yield from changeable(study, field)
 
 
@@ -91,6 +97,12 @@ def _pruning(study: Study, field: str) -> Iterator[Violation]:
             f"is set, but the study has {len(study.objectives)} objectives",
             "prune studies with one objective only",
         )
+    if _is_population(study):
+        yield Violation(
+            f"{field}.pruning",
+            "is set, but population-based training replaces poor members by itself",
+            "leave it out, or use another algorithm",
+        )
     if isinstance(study.pruning, MedianPruning):
         return
     if isinstance(study.pruning, ForecastPruning):
@@ -111,6 +123,10 @@ def _pruning(study: Study, field: str) -> Iterator[Violation]:
                 f"is {study.pruning.max_steps}",
                 f"give how many steps a whole trial has: at least {least}, or it is one bracket",
             )
+
+
+def _is_population(study: Study) -> bool:
+    return study.algorithm == population_based.ALGORITHM.name
 
 
 def _forecast(pruning: ForecastPruning, field: str) -> Iterator[Violation]:

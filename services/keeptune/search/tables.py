@@ -56,6 +56,8 @@ trials = Table(
     Column("source", String(127), nullable=False),
     # Unset = its source did not say.
     Column("because", Text),
+    # The number of the trial whose training it continues; unset = it begins anew.
+    Column("continue_from", BigInteger),
     # How many results the optimiser knew when it suggested this one; unset = imported.
     Column("asked_after", BigInteger),
     # The place of this trial's result among those of the study; unset = not ended.

@@ -119,9 +119,9 @@ class TrialRows:
         ) = self._changing(trial)  # fmt: skip
         return (
             self._study, trial.number, state, reason, assignments.encode(trial.parameters),
-            trial.source, trial.because or None, self.asked_after.get(trial.number), told, final,
-            artifacts, tries, worker, token, expires, stop, micros.of(trial.create_time), updated,
-            ended, revision,
+            trial.source, trial.because or None, trial.continue_from or None,
+            self.asked_after.get(trial.number), told, final, artifacts, tries, worker, token,
+            expires, stop, micros.of(trial.create_time), updated, ended, revision,
         )  # fmt: skip
 
     def _changing(self, trial: Trial) -> Row:
@@ -144,8 +144,8 @@ class TrialRows:
 
 
 assert _insert_trials.names == (
-    "study", "number", "state", "reason", "parameters", "source", "because", "asked_after",
-    "tell_sequence", "final", "artifacts", "attempts", "worker", "lease_token",
+    "study", "number", "state", "reason", "parameters", "source", "because", "continue_from",
+    "asked_after", "tell_sequence", "final", "artifacts", "attempts", "worker", "lease_token",
     "lease_expire_time", "stop", "create_time", "update_time", "end_time", "revision",
 )  # fmt: skip
 assert _update_trials.names == (*_CHANGING, "of_study", "of_number")

@@ -191,6 +191,7 @@ class UnitOfWork:
             parameters=suggested.suggestion.parameters,
             source=suggested.suggestion.source,
             because=suggested.suggestion.because,
+            continue_from=suggested.suggestion.continue_from,
             create_time=self.now,
             update_time=self.now,
             attempts=1,

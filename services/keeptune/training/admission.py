@@ -18,6 +18,9 @@ from keeptune.training.trainers.protocol import Trainer
 from keeptune.training.trainers.registry import Trainers
 from keeptune.v1 import search_pb2, types_pb2
 
+# Of the search service's algorithms the one whose trials are no trainings of their own.
+_POPULATION = "pbt"
+
 
 class Admission:
     def __init__(
@@ -70,6 +73,14 @@ class Admission:
         ]
         if violations:
             raise InvalidInput.many(violations)
+        if study.chosen_algorithm == _POPULATION:
+            raise FailedPrecondition(
+                f"{training.study} uses {_POPULATION}, whose trials continue from the checkpoints "
+                "of others; trainers begin every trial anew",
+                field="training.study",
+                fix="use another algorithm, or workers of your own with SuggestTrials",
+                reason="ALGORITHM_UNFIT",
+            )
         if study.state != search_pb2.STUDY_STATE_ACTIVE and not study.trial_counts.completed:
             raise FailedPrecondition(
                 f"{training.study} has ended without a completed trial",

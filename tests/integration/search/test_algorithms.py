@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +61,30 @@ async def test_a_restart_changes_nothing(tmp_path: Path, algorithm: str) -> None
             restarted = await found(service)
     assert len(restarted) == 16
     assert restarted == undisturbed
+
+
+async def test_a_population_continues_from_its_own_trials_also_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    origins: list[dict[str, str]] = []
+    for stops in ((), (3, 5, 9)):
+        at = tmp_path / f"{len(stops)} stops"
+        for begin, end in itertools.pairwise((0, *stops, 16)):
+            async with running(at, ManualClock()) as service:
+                if not begin:
+                    await service.create(study(algorithm="pbt", max_trials=16))
+                await play(service, end - begin)
+                trials = await service.trials()
+        origins.append({trial.name: trial.continue_from for trial in trials})
+        assert [values(trial) for trial in trials]
+    undisturbed, restarted = origins
+    assert restarted == undisturbed
+    members = [name for name, origin in undisturbed.items() if not origin]
+    assert sorted(members) == [f"studies/s/trials/{i}" for i in range(1, 5)]
+    # Whoever continues does so from a trial that has ended before.
+    for name, origin in undisturbed.items():
+        if origin:
+            assert int(origin.rpartition("/")[2]) < int(name.rpartition("/")[2])
 
 
 @pytest.fixture

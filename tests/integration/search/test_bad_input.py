@@ -199,6 +199,13 @@ STUDIES: dict[str, tuple[dict[str, Any], str]] = {
         },
         "study.pruning",
     ),
+    "pruning of a population": (
+        {
+            "algorithm": "pbt",
+            "pruning": search_pb2.Pruning(asha=search_pb2.AshaPruning()),
+        },
+        "study.pruning",
+    ),
     "a forecast judged at the end": (
         {"pruning": search_pb2.Pruning(forecast={"max_steps": 5, "min_steps": 5})},
         "study.pruning.forecast.min_steps",

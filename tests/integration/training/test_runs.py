@@ -15,7 +15,7 @@ from google.protobuf import json_format
 
 from keeptune.runtime.artifacts import from_proto
 from keeptune.runtime.errors import from_rpc_error
-from keeptune.v1 import training_pb2, types_pb2
+from keeptune.v1 import search_pb2, training_pb2, types_pb2
 from tests.integration.training.conftest import Client, fixed, until
 
 pytestmark = pytest.mark.xdist_group("training")
@@ -249,6 +249,27 @@ async def test_images_for_tabular_are_refused(client: Client) -> None:
     error = from_rpc_error(caught.value)
     assert error.field == "training.datasets"
     assert "[1, 8, 8]" in error.message
+
+
+async def test_a_population_is_not_for_trainers(client: Client) -> None:
+    trainer = await client.training.GetTrainer(
+        training_pb2.GetTrainerRequest(name="trainers/tabular")
+    )
+    study = await client.study(
+        space=trainer.recommended_space,
+        metrics=[search_pb2.Metric(name="accuracy", goal=types_pb2.GOAL_MAXIMIZE)],
+        algorithm=search_pb2.Algorithm(name="pbt"),
+        budget=search_pb2.Budget(max_trials=20),
+    )
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await client.create(
+            trainer="trainers/tabular",
+            task=types_pb2.TASK_CLASSIFICATION,
+            datasets=[types_pb2.Dataset(uri=client.here.digits)],
+            study=study,
+        )
+    error = from_rpc_error(caught.value)
+    assert (error.field, error.reason) == ("training.study", "ALGORITHM_UNFIT")
 
 
 async def test_what_does_not_exist_is_not_found(client: Client) -> None:

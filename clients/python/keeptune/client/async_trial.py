@@ -46,6 +46,8 @@ class AsyncTrial:
     ) -> None:
         self.name: str = leased.trial.name
         self.parameters: dict[str, Any] = values.parameters(leased.trial.parameters)
+        # The trial whose checkpoint to load before training; empty = begin anew ("pbt").
+        self.continue_from: str = leased.trial.continue_from
         self._search = search
         self._token = leased.lease.token
         self._interval = lease_seconds / 3

@@ -30,6 +30,8 @@ class TrialResult:
     source: str = ""
     # Why its source proposed it; empty where it did not say.
     because: str = ""
+    # The trial whose training it continued; empty = it began anew.
+    continue_from: str = ""
     attempts: int = 0
     history: tuple[tuple[int, Mapping[str, float]], ...] = ()
     end_time: datetime | None = None
@@ -122,6 +124,7 @@ def trial(message: search_pb2.Trial) -> TrialResult:
         reason=message.reason,
         source=message.source,
         because=message.because,
+        continue_from=message.continue_from,
         attempts=len(message.attempts),
         history=tuple((each.step, dict(each.metrics)) for each in message.measurements),
         end_time=from_timestamp(message.end_time),

@@ -28,6 +28,8 @@ class Trial:
         self._loop = loop
         self.name = inner.name
         self.parameters: dict[str, Any] = inner.parameters
+        # The trial whose checkpoint to load before training; empty = begin anew ("pbt").
+        self.continue_from = inner.continue_from
 
     @property
     def number(self) -> int:

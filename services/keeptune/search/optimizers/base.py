@@ -24,6 +24,8 @@ class Problem:
     trials: int | None = None
     objectives: int = 1
     constraints: int = 0
+    # The same parameters may give other losses.
+    noisy: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,11 +33,14 @@ class Suggestion:
     """`source` names what proposed it.
 
     `because` says in a few words for people why, e.g. "explore: the model knows least here".
+    `continue_from` is the number of a completed trial whose checkpoint the training goes on from;
+    0 = it begins anew.
     """
 
     parameters: Assignment
     source: str
     because: str = ""
+    continue_from: int = 0
 
 
 class Nothing(Enum):

@@ -34,6 +34,7 @@ NAMES = [
     "regularized-evolution",
     "q-learning",
     "actor-critic",
+    "pbt",
     "quasi-random+nevergrad/OnePlusOne",
     "nevergrad/OnePlusOne",
     "nevergrad/CMA",
