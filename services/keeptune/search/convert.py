@@ -89,6 +89,7 @@ def _metric_to_proto(metric: Metric) -> search_pb2.Metric:
         role=search_pb2.MetricRole.Value(f"METRIC_ROLE_{metric.role}"),
         goal=types_pb2.Goal.Value(f"GOAL_{metric.goal}"),
         limit=metric.limit if metric.role is Role.CONSTRAINT else None,
+        noisy=metric.noisy,
     )
 
 

@@ -84,4 +84,22 @@ def outlook_to_proto(prospect: Prospect) -> search_pb2.StudyOutlook:
         advice=search_pb2.Advice.Value(f"ADVICE_{found.advice.name}"),
         verdict=wording.verdict(found, f"{found.tolerance:.3g}"),
         evidence=wording.evidence(found, prospect.records, metric.loss(1.0)),
+        by_model=_choice_to_proto(prospect),
+    )
+
+
+def _choice_to_proto(prospect: Prospect) -> search_pb2.ModelChoice | None:
+    found, metric = prospect.choice, prospect.metric
+    if found is None:
+        return None
+    low, high = sorted((metric.loss(found.low), metric.loss(found.high)))
+    return search_pb2.ModelChoice(
+        trial=f"{prospect.best_trial.rpartition('/')[0]}/{found.number}",
+        measured=found.measured,
+        expected=metric.loss(found.expected),
+        expected_low=low,
+        expected_high=high,
+        noise=found.noise,
+        probability=found.probability,
+        remark=wording.choice(found, metric.loss(1.0)),
     )

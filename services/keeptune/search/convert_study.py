@@ -80,7 +80,8 @@ def _metric(message: search_pb2.Metric, field: str) -> Metric:
                 fix="set GOAL_MAXIMIZE or GOAL_MINIMIZE",
             )
         goal = Goal.MINIMIZE
-    return Metric(message.name, goal, role, message.limit if message.HasField("limit") else None)
+    limit = message.limit if message.HasField("limit") else None
+    return Metric(message.name, goal, role, limit, message.noisy)
 
 
 def _pruning(message: search_pb2.Pruning) -> Pruning | None:

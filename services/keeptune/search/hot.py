@@ -102,7 +102,8 @@ class Best:
         self._front = Front()
         self._told = 0
 
-    async def numbers(self) -> list[int]:
+    async def front(self) -> Front:
+        """Not to be changed."""
         incarnation, ended = await self._database.read(self._read)
         if incarnation != self._incarnation:
             self._incarnation, self._front, self._told = incarnation, Front(), 0
@@ -112,7 +113,7 @@ class Best:
                 self._told = end.sequence
                 if end.state is TrialState.COMPLETED and end.result.is_feasible:
                     self._front.add(end.result.number, end.result.losses)
-        return self._front.numbers
+        return self._front
 
     def _read(self, connection: Connection) -> tuple[str, list[history.Ended]]:
         progress = sql_store.get_progress(connection, self._name)

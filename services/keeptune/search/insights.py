@@ -11,7 +11,7 @@ import sys
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar, cast
 
@@ -20,8 +20,9 @@ from sqlalchemy import Connection
 
 from keeptune.runtime.db import Database
 from keeptune.runtime.names import parse_study, study_name, trial_name
-from keeptune.search import insight_rules, readings, sql_store
-from keeptune.search.insight import dependence, forest, importance, outlook
+from keeptune.search import history, insight_rules, readings, sql_store
+from keeptune.search.insight import choice, dependence, forest, importance, outlook
+from keeptune.search.insight.choice import Choice
 from keeptune.search.insight.cube import Cube, Floats
 from keeptune.search.insight.dependence import Dependence
 from keeptune.search.insight.forest import Forest
@@ -45,7 +46,8 @@ _DRAWS_BY_CHANCE = {each.ALGORITHM.name for each in (random_search, quasi_random
 # Values beyond this count as this, so that their squares are finite.
 _LARGEST = 1e150
 # Paths of the study's seed that no optimiser uses.
-_FOREST, _IMPORTANCE, _OUTLOOK = 1_000_001, 1_000_002, 1_000_003
+_FOREST, _IMPORTANCE, _OUTLOOK, _CHOICE = 1_000_001, 1_000_002, 1_000_003, 1_000_004
+_MOST_CHOSEN_FROM = 200
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,14 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Prospect:
-    """An outlook, with the losses at its records and the name of the best trial."""
+    """An outlook, with the losses at its records and the name of the best trial; `choice` is the
+    best by a model, of the first objective."""
 
     metric: Metric
     records: list[float]
     best_trial: str
     found: Outlook
+    choice: Choice | None = None
 
 
 @dataclass(frozen=True)
@@ -139,14 +143,27 @@ class Insights:
 
         async def work() -> Prospect:
             ended = await self._endings(known, chosen)
-            return await self._apart(partial(_look_out, known, chosen, ended, further, tolerance))
+            found = await self._apart(partial(_look_out, known, chosen, ended, further, tolerance))
+            if chosen != known.study.objectives[0]:
+                return found
+            results = await self._database.read(
+                lambda connection: list(
+                    history.completed_of(
+                        connection, known.progress.study, known.study, _MOST_CHOSEN_FROM
+                    )
+                )
+            )
+            picked = await self._apart(
+                partial(choice.choose, known.study.space, results, known.rng(_CHOICE))
+            )
+            return replace(found, choice=picked)
 
         async with self._lock:
             return await self._keep(("outlook", known.key, chosen.name, further, tolerance), work)
 
     async def _fitted(self, known: _Known, metric: Metric) -> Fitted:
         """Raises FailedPrecondition when there is nothing to be learned from the trials."""
-        cube = Cube(known.study.space)
+        cube = Cube.of(known.study.space)
         if not cube.parameters:
             raise insight_rules.nothing_to_choose(known.name)
         most = min(_MOST_TRIALS, max(_FEW_TRIALS, _WORK // len(cube.parameters)))

@@ -60,6 +60,8 @@ class Metric:
     goal: Goal = Goal.MINIMIZE
     role: Role = Role.OBJECTIVE
     limit: float | None = None
+    # The same parameters may give another value.
+    noisy: bool = False
 
     def loss(self, value: float) -> float:
         """The value with its sign such that less is better."""
@@ -118,6 +120,10 @@ class Study:
     @property
     def constraints(self) -> tuple[Metric, ...]:
         return tuple(metric for metric in self.metrics if metric.role is Role.CONSTRAINT)
+
+    @property
+    def noisy(self) -> bool:
+        return any(metric.noisy for metric in self.objectives)
 
     def losses(self, metrics: Mapping[str, float]) -> tuple[float, ...] | None:
         """One loss an objective; None when one was not measured."""

@@ -23,6 +23,7 @@ from keeptune.runtime.page_tokens import window
 from keeptune.search import (
     convert,
     convert_study,
+    extent,
     imports,
     listing,
     sql_store,
@@ -251,18 +252,28 @@ class SearchServicer(InsightServicer):
         self, request: search_pb2.ListOptimalTrialsRequest, context: ServicerContext
     ) -> search_pb2.ListOptimalTrialsResponse:
         study_id = parse_study(request.parent, field="parent")
-        numbers = await self._hot.of(study_id).best.numbers()
+        front = await self._hot.of(study_id).best.front()
+        numbers = front.numbers
         page, token = window(
             range(len(numbers)),
             size=request.page_size,
             token=request.page_token,
             scope=f"{request.parent} {numbers}",
         )
-        trials = await self._database.read(
-            lambda connection: sql_store.get_trials(connection, study_id, numbers[page])
+        trials, record = await self._database.read(
+            lambda connection: (
+                sql_store.get_trials(connection, study_id, numbers[page]),
+                sql_store.studies.get(connection, study_name(study_id)),
+            )
+        )
+        reference, volume = await asyncio.get_running_loop().run_in_executor(
+            self._executor, extent.of, front, record.doc, request.reference_point
         )
         return search_pb2.ListOptimalTrialsResponse(
-            trials=[convert.trial_to_proto(trial) for trial in trials], next_page_token=token
+            trials=[convert.trial_to_proto(trial) for trial in trials],
+            next_page_token=token,
+            reference_point=reference,
+            hypervolume=volume,
         )
 
     async def WatchStudy(

@@ -61,6 +61,12 @@ def _metrics(study: Study, field: str) -> Iterator[Violation]:
                 f"is set, but the metric is no constraint but {metric.role}",
                 "leave it out, or set METRIC_ROLE_CONSTRAINT",
             )
+        if metric.noisy and metric.role is not Role.OBJECTIVE:
+            yield Violation(
+                f"{here}.noisy",
+                f"is set, but the metric is no objective but {metric.role}",
+                "leave it out: only what is optimised is measured again",
+            )
     if not study.objectives:
         yield Violation(f"{field}.metrics", "has no objective", "add one with its goal")
 

@@ -57,6 +57,7 @@ def problem_of(study: Study) -> Problem:
         trials=study.plan.trials,
         objectives=len(study.objectives),
         constraints=len(study.constraints),
+        noisy=study.noisy,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+from keeptune.search.insight.choice import Choice
 from keeptune.search.insight.forest import Forest
 from keeptune.search.insight.outlook import Advice, Outlook
 
@@ -14,7 +15,15 @@ _RECORDS_TOLD = 3
 
 
 def remark(forest: Forest) -> str:
-    """How far a forest is to be trusted."""
+    """How far a forest is to be trusted, and what it could not see."""
+    trust = _trust(forest)
+    if not forest.graphs:
+        return trust
+    names = ", ".join(forest.graphs)
+    return f"{trust}; of the graph {names} it sees the number of nodes alone"
+
+
+def _trust(forest: Forest) -> str:
     explained = f"R2 {forest.r_squared:.2f} on trials it was not fitted to"
     if forest.r_squared >= _TRUSTED_FROM:
         return f"the model explains most of what was measured ({explained})"
@@ -73,6 +82,21 @@ def evidence(found: Outlook, records: Sequence[float], sign: float) -> list[str]
         f"{found.regret_low:.3g} to {found.regret_high:.3g})"
     )
     return told
+
+
+def choice(found: Choice, sign: float) -> str:
+    """Which trial to take, and how far to believe its value; `sign` as of `evidence`."""
+    times = f"measured {found.measured} times" if found.measured > 1 else "measured once"
+    text = (
+        f"trial {found.number}, {times}, is the best by the model: {sign * found.expected:.5g} on "
+        f"average, where one measurement is off by {found.noise:.2g}"
+    )
+    if found.number == found.lowest or not found.probability:
+        return text
+    return (
+        f"{text}; it beats trial {found.lowest}, which had the best value, with a chance of "
+        f"{_percent(found.probability)}"
+    )
 
 
 def _percent(part: float) -> str:

@@ -21,6 +21,7 @@ from keeptune.search.optimizers import (
     quasi_random,
     random_search,
     regularized_evolution,
+    repeating,
     tpe,
 )
 from keeptune.search.optimizers.auto import Choice
@@ -88,6 +89,11 @@ def choose(name: str, problem: Problem, field: str) -> Choice:
 
 def make(name: str, problem: Problem) -> Optimizer:
     """The optimiser that `choose` named. Takes seconds the first time."""
+    optimizer = _made(name, problem)
+    return repeating.made_fit(optimizer, problem) if problem.noisy else optimizer
+
+
+def _made(name: str, problem: Problem) -> Optimizer:
     if name.startswith(auto.START_PREFIX):
         main = name.removeprefix(auto.START_PREFIX).removeprefix(nevergrad.PREFIX)
         return auto.StartedSearch(main, problem)

@@ -92,10 +92,12 @@ def believed(
     pending: Floats,
     rng: np.random.Generator,
     *,
+    limit: Floats,
     noisy: bool,
 ) -> tuple[tuple[Process, ...], tuple[Boxes, ...]]:
     """Processes and fronts, of goals (n,) an objective at places (n, E); `feasible` says which of
-    them a front is made of. Pending (p, E) are drawn."""
+    them a front is made of. Pending (p, E) are drawn. What is worse than the limit (objectives,)
+    in one objective is worth nothing."""
     processes: list[Process] = []
     losses: list[Floats] = []
     everywhere = np.concatenate([places, pending])
@@ -117,5 +119,5 @@ def believed(
     # Of shape (S, n, objectives), a sample at a time.
     for drawn in np.stack(losses, axis=-1):
         known = drawn[: len(places)][feasible]
-        fronts.append(boxes(drawn[counted], reference_point(known)))
+        fronts.append(boxes(drawn[counted], np.minimum(reference_point(known), limit)))
     return tuple(processes), tuple(fronts)

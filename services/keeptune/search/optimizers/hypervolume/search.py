@@ -37,6 +37,8 @@ class Settings:
     observations: int = 200
     # Hyper-parameters are sampled anew for every so many-th part of the results.
     patience: int = 30
+    # What is worse in an objective than this quantile of the first results is of no use.
+    useful: float = 0.65
 
 
 # No transform and no prior is best for all tasks, so they take turns.
@@ -176,6 +178,7 @@ class HypervolumeSearch:
             np.array([result.is_feasible for result in known]),
             pending,
             rng,
+            limit=self._limit(known, turn),
             noisy=False,
         )
         ranked = [i for i in order(known) if known[i].is_feasible] or order(known)
@@ -185,6 +188,16 @@ class HypervolumeSearch:
             fronts,
             self._limits(places, results, measured),
             rows[measured][ranked[:count]],
+        )
+
+    def _limit(self, known: list[Result], turn: int) -> Floats:
+        """What is no better than most of the first results in an objective is of no use."""
+        if not self._settings.useful:
+            return np.full(self._problem.objectives, np.inf)
+        first = known[: max(8, len(self._start))]
+        at = len(first)
+        return np.array(
+            [np.quantile(goals[:at], self._settings.useful) for goals in _goals(known, turn)]
         )
 
     def _limits(
