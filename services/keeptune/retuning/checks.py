@@ -158,7 +158,10 @@ def _corner(space: types_pb2.SearchSpace) -> training_pb2.FixedParameters:
                 value.CopyFrom(parameter.categories.values[0])
             case "fixed":
                 value.CopyFrom(parameter.fixed)
+            case "graph":
+                # The training service says what it thinks of graphs.
+                value.graph_value.SetInParent()
             case _:
-                # A graph, or nothing at all: the search service says what is wrong with it.
+                # Nothing at all: the search service says what is wrong with it.
                 del fixed.parameters[parameter.name]
     return fixed

@@ -146,5 +146,5 @@ def _kind_from_proto(message: types_pb2.LayerKind, field: str, read: ReadParamet
         parameters=read(message.parameters, f"{field}.parameters"),
         inputs=inputs,
         output=message.output,
-        most_inputs=max(len(inputs), message.max_inputs),
+        most_inputs=message.max_inputs,
     )

@@ -45,7 +45,7 @@ def _kinds(space: GraphSpace, field: str, of_parameters: Violations) -> Iterator
 
 
 def _inputs(space: GraphSpace, kind: Kind, field: str) -> Iterator[Violation]:
-    if space.shape is Shape.CHAIN and (len(kind.inputs) != 1 or kind.most_inputs > 1):
+    if space.shape is Shape.CHAIN and list(kind.arities) != [1]:
         yield Violation(
             f"{field}.inputs",
             f"lets {kind.name!r} take {'none' if not kind.inputs else 'several'}, and in a chain "

@@ -26,7 +26,7 @@ def metric_of(study: Study, name: str) -> Metric:
 
 def check_parameters(study: Study, names: Sequence[str]) -> None:
     """Raises InvalidInput for one that is not there, or has nothing to choose."""
-    free = [parameter.name for parameter in Cube(study.space).parameters]
+    free = [parameter.name for parameter in Cube.of(study.space).parameters]
     for i, name in enumerate(names):
         if name in free:
             continue

@@ -28,10 +28,17 @@ def mutated(
     if not active:
         return "nothing", parent
     chosen = active[rng.integers(len(active))]
-    choices = {p.name: p.domain.from_unit(rng.random()) for p in space.free}
-    choices |= parent
-    choices[chosen.name] = changed(chosen.domain, parent[chosen.name], rng)
-    return chosen.name, space.assign(choices)
+    drawn = {p.name: p.domain.from_unit(rng.random()) for p in space.free}
+    value = changed(chosen.domain, parent[chosen.name], rng)
+    return chosen.name, space.assign({**drawn, **parent, chosen.name: value})
+
+
+def replaced(
+    space: SearchSpace, parent: Assignment, values: Assignment, rng: np.random.Generator
+) -> dict[str, Value]:
+    """The point with these values; what begins to exist by them is drawn anew."""
+    drawn = {p.name: p.domain.from_unit(rng.random()) for p in space.free}
+    return space.assign({**drawn, **parent, **values})
 
 
 def changed(domain: Domain, value: Value, rng: np.random.Generator) -> Value:

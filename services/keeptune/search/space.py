@@ -61,14 +61,19 @@ class Shape(StrEnum):
 class Kind:
     """A kind of node. It takes one input of each type of `inputs`, and gives one of type `output`.
 
-    Where `most_inputs` is more than these, the last of them may be repeated.
+    Where `most_inputs` is more than these, the last of them may be repeated; 0 = no more.
     """
 
     name: str
     parameters: SearchSpace
     inputs: tuple[str, ...] = ("",)
     output: str = ""
-    most_inputs: int = 1
+    most_inputs: int = 0
+
+    @property
+    def arities(self) -> range:
+        """How many inputs it may take."""
+        return range(len(self.inputs), max(len(self.inputs), self.most_inputs) + 1)
 
     def taking(self, count: int) -> tuple[str, ...]:
         """The types of its inputs where it has so many."""

@@ -135,7 +135,14 @@ def _unmeasured(
 def _unknown_parameters(study: search_pb2.Study, trainer: Trainer) -> Iterator[Violation]:
     known = {parameter.name: parameter for parameter in trainer.parameters}
     for spec in study.space.parameters:
-        if spec.name not in known:
+        if spec.WhichOneof("domain") == "graph":
+            yield Violation(
+                "training.study",
+                f"searches the graph {spec.name!r}, which no trainer builds yet",
+                "build the models in a loop of your own (optimize() of the Python client), or "
+                "describe them by plain parameters",
+            )
+        elif spec.name not in known:
             yield Violation(
                 "training.study",
                 f"searches {spec.name!r}, which the trainer does not know",
@@ -162,5 +169,5 @@ def _unusable(spec: types_pb2.ParameterSpec, parameter: Parameter) -> str:
         named = {str(index): value for index, value in enumerate(given)}
         values = list(parameters_from_proto(named, field=f"training.study {spec.name}").values())
     else:
-        return "is a graph, which no trainer takes"
+        return "has no domain"
     return next((problem for value in values if (problem := parameter.problem(value))), "")

@@ -138,7 +138,9 @@ def parameters_from_proto(
         if which is None or which == "graph_value":
             raise InvalidInput(
                 field=f"{field}.parameters[{name!r}]",
-                problem="has no value" if which is None else "is a graph, which no trainer takes",
+                problem="has no value"
+                if which is None
+                else "is a graph, which no trainer builds yet",
                 fix="give a number, a string or a bool",
             )
         found[name] = getattr(value, which)

@@ -20,8 +20,6 @@ from keeptune.runtime.errors import (
     Conflict,
     InvalidInput,
     NotFound,
-    NotImplementedYet,
-    Permanent,
 )
 from keeptune.v1 import search_pb2, types_pb2
 from tests.integration.search.service import (
@@ -455,14 +453,6 @@ async def test_algorithms_are_listed(service: Service) -> None:
     assert "nevergrad/OnePlusOne" in names
     assert len(names) > 500
     assert all(found.source and found.conditional for found in answer.algorithms)
-
-
-async def test_what_comes_later_says_so(service: Service) -> None:
-    graph = types_pb2.ParameterSpec(name="net", graph=types_pb2.GraphSpace(max_depth=3))
-    with pytest.raises(NotImplementedYet) as caught:
-        await service.create(study(space=types_pb2.SearchSpace(parameters=[graph])), "g")
-    assert isinstance(caught.value, Permanent)
-    assert "categories" in caught.value.fix
 
 
 async def test_studies_outlive_the_server(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from keeptune.search.conformance import graph_checks
 from keeptune.search.conformance.session import Session, require
 from keeptune.search.conformance.spaces import CATEGORICAL, INTEGERS, MIXED, NUMERIC, SPACES, loss
 from keeptune.search.optimizers.base import Method, Nothing, Outcome, Problem, Result
@@ -223,6 +224,7 @@ CHECKS: tuple[Check, ...] = (
     an_interrupted_study_goes_on_the_same,
     nothing_to_suggest_changes_nothing,
     the_global_random_states_are_left_alone,
+    *graph_checks.CHECKS,
 )
 
 

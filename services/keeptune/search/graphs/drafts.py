@@ -12,7 +12,7 @@ from keeptune.search.graphs.growth import Tree
 from keeptune.search.graphs.values import SOURCE, Graph, Node, Scalar
 
 if TYPE_CHECKING:
-    from keeptune.search.space import GraphSpace, Kind
+    from keeptune.search.space import Assignment, GraphSpace, Kind
 
 # That an edge is added to a DAG, again and again, where one may be.
 _EDGE = 0.3
@@ -28,11 +28,11 @@ class Part:
 
     @property
     def takes_more(self) -> bool:
-        return 0 < len(self.inputs) < self.kind.most_inputs
+        return len(self.inputs) < self.kind.arities[-1]
 
     @property
     def takes_fewer(self) -> bool:
-        return len(self.inputs) > len(self.kind.inputs)
+        return len(self.inputs) > self.kind.arities[0]
 
 
 class Draft:
@@ -186,5 +186,9 @@ class Draft:
 def drawn_settings(kind: Kind, rng: np.random.Generator) -> dict[str, Scalar]:
     """Parameters of a node, drawn by chance."""
     space = kind.parameters
-    drawn = space.at({parameter.name: rng.random() for parameter in space.free})
-    return {name: value for name, value in drawn.items() if not isinstance(value, Graph)}
+    return settings_of(space.at({parameter.name: rng.random() for parameter in space.free}))
+
+
+def settings_of(values: Assignment) -> dict[str, Scalar]:
+    """Those of the values that a node can have: all but graphs."""
+    return {name: value for name, value in values.items() if not isinstance(value, Graph)}

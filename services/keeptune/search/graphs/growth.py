@@ -48,7 +48,7 @@ class Trees:
         self._is_bounded = self._deepest < space.max_nodes
         self._forms: dict[str, list[_Form]] = {}
         for kind in space.kinds:
-            for count in range(len(kind.inputs), max(len(kind.inputs), kind.most_inputs) + 1):
+            for count in kind.arities:
                 form = _Form(kind, kind.taking(count))
                 self._forms.setdefault(kind.output, []).append(form)
         self._counts: dict[tuple[str, int, int], int] = {}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keeptune.search.graphs import rules, sampling
-from keeptune.search.graphs.drafts import Draft, drawn_settings
+from keeptune.search.graphs.drafts import Draft, drawn_settings, settings_of
 from keeptune.search.graphs.values import SOURCE, Graph
 
 if TYPE_CHECKING:
@@ -45,11 +45,20 @@ def mutated(
     return sampling.sample(space, rng)
 
 
-def change(draft: Draft, rng: np.random.Generator, settings: MutateSettings) -> bool:
-    """One change of a draft, which may break a bound; False when it could not be made."""
+def change(
+    draft: Draft,
+    rng: np.random.Generator,
+    settings: MutateSettings,
+    changes: tuple[Change, ...] | None = None,
+) -> bool:
+    """One change of a draft, which may break a bound; False when it could not be made.
+
+    Of parameters, or of the structure by one of `changes`; None = any.
+    """
     if rng.random() < _SETTINGS_SHARE:
         return _set(draft, rng, settings)
-    return CHANGES[rng.integers(len(CHANGES))](draft, rng)
+    changes = CHANGES if changes is None else changes
+    return changes[rng.integers(len(changes))](draft, rng)
 
 
 def _set(draft: Draft, rng: np.random.Generator, settings: MutateSettings) -> bool:
@@ -60,7 +69,7 @@ def _set(draft: Draft, rng: np.random.Generator, settings: MutateSettings) -> bo
         return False
     part = parts[rng.integers(len(parts))]
     _, found = settings(part.kind.parameters, part.settings, rng)
-    part.settings = {name: value for name, value in found.items() if not isinstance(value, Graph)}
+    part.settings = settings_of(found)
     return True
 
 
@@ -211,6 +220,4 @@ def _grown(draft: Draft, type_: str, rng: np.random.Generator, *, room: bool = F
 
 
 def _can_take(kind: Kind, types: list[str]) -> bool:
-    if not len(kind.inputs) <= len(types) <= max(len(kind.inputs), kind.most_inputs):
-        return False
-    return list(kind.taking(len(types))) == types
+    return len(types) in kind.arities and list(kind.taking(len(types))) == types

@@ -34,7 +34,7 @@ def _node(space: GraphSpace, graph: Graph, place: int, node: Node) -> str | None
     wrong = kind.parameters.problem_with(node.settings)
     if wrong is not None:
         return f"a {node.kind} whose parameter {wrong[0]!r} {wrong[1]}"
-    if not len(kind.inputs) <= len(node.inputs) <= max(len(kind.inputs), kind.most_inputs):
+    if len(node.inputs) not in kind.arities:
         return f"a {node.kind} with {len(node.inputs)} inputs, which takes {_arity(kind)}"
     for given, wanted in zip(node.inputs, kind.taking(len(node.inputs)), strict=True):
         if not SOURCE <= given < place:
@@ -46,8 +46,8 @@ def _node(space: GraphSpace, graph: Graph, place: int, node: Node) -> str | None
 
 
 def _arity(kind: Kind) -> str:
-    fewest = len(kind.inputs)
-    return f"{fewest} to {kind.most_inputs}" if kind.most_inputs > fewest else f"{fewest}"
+    fewest, most = kind.arities[0], kind.arities[-1]
+    return f"{fewest} to {most}" if most > fewest else f"{fewest}"
 
 
 def _topology(space: GraphSpace, graph: Graph) -> str | None:

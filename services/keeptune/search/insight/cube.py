@@ -9,14 +9,15 @@ to a parameter being active is counted for its parents, who decide it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from keeptune.search.domains import Categories, FloatRange, IntRange, Value
-from keeptune.search.space import Assignment, Parameter, SearchSpace
+from keeptune.search.graphs.values import Graph
+from keeptune.search.space import Assignment, GraphSpace, Parameter, SearchSpace
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -25,9 +26,21 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Cube:
-    """The axes of a space."""
+    """The axes of a space; `graphs` are those that stand for graphs, by their sizes."""
 
     space: SearchSpace
+    graphs: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, space: SearchSpace) -> Cube:
+        """Graphs have no order of their own; their sizes do."""
+        parameters = (
+            replace(p, domain=IntRange(p.domain.min_nodes, p.domain.max_nodes))
+            if isinstance(p.domain, GraphSpace)
+            else p
+            for p in space.parameters
+        )
+        return cls(SearchSpace(tuple(parameters)), space.graphs)
 
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -68,6 +81,8 @@ class Cube:
                 value = assignment.get(parameter.name)
                 if value is None:
                     continue
+                if isinstance(value, Graph):
+                    value = len(value)
                 key = type(value), value
                 if key not in known:
                     known[key] = parameter.domain.to_unit(value)

@@ -80,6 +80,8 @@ class Forest:
     r_squared: float
     fitted: Floats
     errors: Floats
+    # The axes that stand for graphs (see Cube).
+    graphs: tuple[str, ...] = ()
 
     @property
     def trees(self) -> int:
@@ -113,6 +115,7 @@ def fit(cube: Cube, points: Floats, values: Floats, rng: np.random.Generator) ->
         r_squared=1.0 - float(np.mean(errors**2) / np.var(wanted[seen])),
         fitted=best_fitted,
         errors=errors,
+        graphs=cube.graphs,
     )
 
 

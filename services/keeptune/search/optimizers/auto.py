@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 from keeptune.search.domains import Categories
-from keeptune.search.optimizers import hedged
+from keeptune.search.optimizers import genetic_programming, hedged
 from keeptune.search.optimizers.base import (
     Algorithm,
     Nothing,
@@ -34,6 +34,7 @@ ALGORITHM = Algorithm(
     source="The rules in keeptune's optimizers/auto.py",
     multi_objective=True,
     constraints=True,
+    graphs=True,
 )
 START_PREFIX = "quasi-random+"
 
@@ -52,6 +53,8 @@ class Choice:
 
 
 def choose(problem: Problem) -> Choice:
+    if problem.space.graphs:
+        return _for_graphs(problem)
     budget = problem.trials
     size = problem.space.size(budget or _SMALL_GRID)
     if size is not None:
@@ -70,6 +73,14 @@ def choose(problem: Problem) -> Choice:
         what = "several objectives" if problem.objectives > 1 else "categories"
         return _started("TwoPointsDE", f"{trials} allow for evolution, which deals with {what}")
     return _started("CMA", f"{trials} are enough to learn how {dimension} numbers interact")
+
+
+def _for_graphs(problem: Problem) -> Choice:
+    """What tests/bench/graph_search found best of those that search graphs."""
+    return Choice(
+        genetic_programming.ALGORITHM.name,
+        f"{problem.space.graphs[0]} is a graph: the best ones exchange parts and change a little",
+    )
 
 
 class StartedSearch:
