@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, insert, select
 
 from keeptune.runtime import documents
 from keeptune.search import assignments
-from keeptune.search.model import Measurement, Study, TrialState
+from keeptune.search.model import Goal, Measurement, Study, TrialState
 from keeptune.search.optimizers.base import Outcome, Result
+from keeptune.search.optimizers.earlier import Earlier
 from keeptune.search.replay import Asked
 from keeptune.search.space import Assignment
-from keeptune.search.tables import measurements, trials, warm_start
+from keeptune.search.tables import final_metrics, measurements, trials, warm_start
 
 _FINAL = (trials.c.number, trials.c.state, trials.c.parameters, trials.c.final)
 _INSERTED_AT_ONCE = 500
@@ -105,20 +106,44 @@ def result_of(
     return Result(number, parameters, Outcome.MEASURED, losses, study.broken(final.metrics))
 
 
-def completed_of(connection: Connection, name: str, study: Study, limit: int) -> Iterator[Result]:
-    """The latest completed trials of one study, read as results of `study`."""
-    query = (
-        select(*_FINAL)
-        .where(trials.c.study == name, trials.c.state == TrialState.COMPLETED.value)
-        .order_by(trials.c.number.desc())
-        .limit(limit)
+def completed_of(connection: Connection, name: str, study: Study, most: int) -> list[Result]:
+    """Completed trials of one study, in order, read as results of `study`.
+
+    Of a long one the best half of `most` by the first objective of `study`, and the latest.
+    """
+    objective = study.objectives[0]
+    value = final_metrics.c.value
+    best_first = value.desc() if objective.goal is Goal.MAXIMIZE else value
+    of_it = select(*_FINAL).where(
+        trials.c.study == name, trials.c.state == TrialState.COMPLETED.value
     )
-    for row in reversed(connection.execute(query).all()):
-        parameters = assignments.decode(row.parameters)
-        yield result_of(study, row.number, TrialState.COMPLETED, parameters, _final(row.final))
+    latest = of_it.order_by(trials.c.number.desc()).limit(most)
+    best = (
+        of_it.join(
+            final_metrics,
+            (final_metrics.c.study == trials.c.study) & (final_metrics.c.trial == trials.c.number),
+        )
+        .where(final_metrics.c.name == objective.name)
+        .order_by(best_first, trials.c.number)
+        .limit(most // 2)
+    )
+    rows = {row.number: row for row in connection.execute(latest)}
+    if len(rows) == most:
+        found = {row.number: row for row in connection.execute(best)}
+        rows = found | dict(list(rows.items())[: most - most // 2])
+    return [
+        result_of(
+            study,
+            number,
+            TrialState.COMPLETED,
+            assignments.decode(rows[number].parameters),
+            _final(rows[number].final),
+        )
+        for number in sorted(rows)
+    ]
 
 
-def add_warm_start(connection: Connection, study: str, results: Sequence[Result]) -> None:
+def add_warm_start(connection: Connection, study: str, results: Sequence[Earlier]) -> None:
     rows = [
         {"study": study, "position": i, "body": documents.encode(result)}
         for i, result in enumerate(results)
@@ -127,10 +152,10 @@ def add_warm_start(connection: Connection, study: str, results: Sequence[Result]
         connection.execute(insert(warm_start), rows[start : start + _INSERTED_AT_ONCE])
 
 
-def get_warm_start(connection: Connection, study: str) -> list[Result]:
+def get_warm_start(connection: Connection, study: str) -> list[Earlier]:
     query = select(warm_start.c.body).where(warm_start.c.study == study)
     bodies = connection.execute(query.order_by(warm_start.c.position)).scalars()
-    return [documents.decode(body, Result) for body in bodies]
+    return [documents.decode(body, Earlier) for body in bodies]
 
 
 def _final(body: str | None) -> Measurement | None:

@@ -9,18 +9,14 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from keeptune.runtime.errors import InvalidInput, NotFound, Violation
+from keeptune.runtime.errors import InvalidInput
 from keeptune.runtime.names import new_id, parse_study, study_name
 from keeptune.runtime.records import Record
-from keeptune.search import history, sql_store, study_rules
+from keeptune.search import history, sql_store, study_rules, warm_start
 from keeptune.search.model import Plan, Progress, Study, StudyState, ending
 from keeptune.search.optimizers import registry
-from keeptune.search.optimizers.base import Result
 from keeptune.search.suggestions import problem_of
 from keeptune.search.unit_of_work import UnitOfWork
-
-# Of each study that another starts from.
-_MOST_RESULTS = 10_000
 
 
 def plan(study: Study, seed: int | None, rng: random.Random, field: str) -> Study:
@@ -54,7 +50,7 @@ def create(
 ) -> tuple[Record[Study], Progress]:
     """Raises AlreadyExists, and InvalidInput when there is nothing to start from."""
     study_id = study_id or new_id("study")
-    results = _warm_start(connection, study)
+    results, study = warm_start.gathered(connection, study)
     record = sql_store.studies.create(
         connection, study_name(study_id), study, state=StudyState.ACTIVE.value, labels=labels
     )
@@ -105,37 +101,3 @@ def delete(connection: Connection, name: str, etag: str) -> None:
     # Its rows and events first, so that the event of its end stays for those who watch.
     sql_store.delete_study(connection, study_id)
     sql_store.studies.delete(connection, name, etag=etag)
-
-
-def _warm_start(connection: Connection, study: Study) -> list[Result]:
-    """What the study's algorithm learns from at the start."""
-    results: list[Result] = []
-    for i, name in enumerate(study.warm_start):
-        field = f"study.warm_start[{i}]"
-        source = parse_study(name, field=field)
-        try:
-            sql_store.get_progress(connection, source)
-        except NotFound:
-            raise InvalidInput(
-                field=field,
-                problem=f"is {name!r}, which does not exist",
-                fix="name existing studies",
-            ) from None
-        usable = [
-            result
-            for result in history.completed_of(connection, source, study, _MOST_RESULTS)
-            if result.losses and study.space.problem_with(result.parameters) is None
-        ]
-        if not usable:
-            raise InvalidInput.many(
-                [
-                    Violation(
-                        field,
-                        f"is {name!r}, of which no completed trial fits this space and metrics",
-                        "name studies with the same parameters and objectives",
-                    )
-                ]
-            )
-        results += usable
-    # Only the order of their numbers is the algorithm's business, and no trial here has them.
-    return [replace(result, number=-i) for i, result in enumerate(results, start=1)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from keeptune.runtime.errors import InvalidInput
 from keeptune.search.optimizers import (
@@ -25,9 +25,11 @@ from keeptune.search.optimizers import (
     regularized_evolution,
     repeating,
     tpe,
+    transfer,
 )
 from keeptune.search.optimizers.auto import Choice
 from keeptune.search.optimizers.base import Algorithm, Method, Optimizer, Problem
+from keeptune.search.optimizers.earlier import Earlier
 from keeptune.search.optimizers.plugins import Plugins
 
 DEFAULT = auto.ALGORITHM.name
@@ -91,10 +93,17 @@ def choose(name: str, problem: Problem, field: str) -> Choice:
     return Choice(name, "it was asked for")
 
 
-def make(name: str, problem: Problem) -> Optimizer:
-    """The optimiser that `choose` named. Takes seconds the first time."""
+def make(name: str, problem: Problem, earlier: Sequence[Earlier] = ()) -> Optimizer:
+    """The optimiser that `choose` named, which may learn from earlier studies.
+
+    Takes seconds the first time.
+    """
     optimizer = _made(name, problem)
-    return repeating.made_fit(optimizer, problem) if problem.noisy else optimizer
+    if problem.noisy:
+        optimizer = repeating.made_fit(optimizer, problem)
+    if not earlier or not getattr(optimizer, "learns", True):
+        return optimizer
+    return transfer.taught(optimizer, problem, earlier)
 
 
 def _made(name: str, problem: Problem) -> Optimizer:
