@@ -30,7 +30,7 @@ def with_defaults(policy: retuning_pb2.Policy) -> retuning_pb2.Policy:
     if not full.search.budget.max_trials and not full.search.budget.HasField("max_duration"):
         full.search.budget.max_trials = _TRIALS
     if not full.search.pruning.WhichOneof("rule"):
-        full.search.pruning.asha.SetInParent()
+        full.search.pruning.forecast.SetInParent()
     if not full.search.algorithm.name:
         full.search.algorithm.name = "auto"
     if not full.gate.rules:

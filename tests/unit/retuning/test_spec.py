@@ -20,7 +20,7 @@ def policy() -> retuning_pb2.Policy:
 def test_defaults_are_written_out() -> None:
     full = specs.with_defaults(policy())
     assert full.search.budget.max_trials == 20
-    assert full.search.pruning.WhichOneof("rule") == "asha"
+    assert full.search.pruning.WhichOneof("rule") == "forecast"
     assert full.search.algorithm.name == "auto"
     assert specs.cooldown_of(full) == timedelta(minutes=10)
     assert [rule.metric for rule in full.gate.rules] == ["accuracy"]
