@@ -35,7 +35,7 @@ from tests.integration.search.service import Process, Service
 
 T = TypeVar("T")
 
-_PATIENCE = 120.0
+_PATIENCE = 600.0
 _GONE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
@@ -69,7 +69,7 @@ class Study:
                 study="studies/s", worker=worker, request_id=f"{worker}/{number}"
             )
             first = number if alone else hash(worker)
-            answer = await self.call(lambda s, r=wanted: s.stub.SuggestTrials(r, timeout=60), first)
+            answer = await self.call(lambda s, r=wanted: s.stub.SuggestTrials(r, timeout=300), first)
             number += 1
             for leased in answer.trials:
                 await asyncio.sleep(seconds)
@@ -81,7 +81,7 @@ class Study:
                 loss = service.objective(service.values(leased.trial))
                 done.measurement.metrics["loss"] = loss
                 ended = await self.call(
-                    lambda s, r=done: s.stub.CompleteTrial(r, timeout=60), first + 1
+                    lambda s, r=done: s.stub.CompleteTrial(r, timeout=300), first + 1
                 )
                 self.done[leased.trial.name] += ended.accepted
             if not answer.trials:
@@ -203,7 +203,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--trials", type=int, default=500)
     parser.add_argument("--workers", type=int, default=8)
-    parser.add_argument("--algorithm", default="auto")
+    parser.add_argument("--algorithm", default="tpe")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args(arguments)
     started = time.monotonic()

@@ -1,21 +1,23 @@
-"""One statement for many rows, compiled once.
+"""Statements of the hottest paths, compiled once.
 
     add_trials = Bulk(insert(trials))
     add_trials(connection, [(...), (...)])    # values in the order of `add_trials.names`
 
 SQLAlchemy looks at every value of every row that it is given; at some thousand rows a second that
-costs more than the database. Here rows go to the driver as they are, so that they must hold what
-the driver takes: integers, floats, text, bytes and None.
+costs more than the database. Here values go to the driver as they are, and come from it as they
+are, so that they must be what both drivers know: integers, floats, text, bytes and None.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Insert, Update
+from sqlalchemy import Connection, Insert, Select, Update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import DBAPIError
 
 _DIALECTS: dict[str, Dialect] = {
     "sqlite": sqlite.dialect(paramstyle="qmark"),
@@ -23,20 +25,63 @@ _DIALECTS: dict[str, Dialect] = {
 }
 
 
-class Bulk:
-    """An INSERT or UPDATE; `columns` are those that get a value, by default all of the table."""
-
-    def __init__(self, statement: Insert | Update, columns: Sequence[str] = ()) -> None:
-        keys = list(columns) or [column.name for column in statement.table.columns]
+class _Compiled:
+    def __init__(
+        self, statement: Insert | Update | Select[Any], columns: Sequence[str] | None
+    ) -> None:
         self.names: tuple[str, ...] = ()
         self._sql: dict[str, str] = {}
         for name, dialect in _DIALECTS.items():
-            compiled = statement.compile(dialect=dialect, column_keys=keys)
+            compiled = statement.compile(dialect=dialect, column_keys=columns)
             self._sql[name] = str(compiled)
             names = tuple(getattr(compiled, "positiontup", None) or ())
             assert self.names in ((), names)
             self.names = names
 
+
+class Query(_Compiled):
+    """A SELECT; values are given in the order of `names`."""
+
+    def __init__(self, statement: Select[Any]) -> None:
+        super().__init__(statement, None)
+
+    def __call__(self, connection: Connection, *values: Any) -> list[tuple[Any, ...]]:
+        found = connection.exec_driver_sql(self._sql[connection.dialect.name], values)
+        return [tuple(row) for row in found]
+
+
+class Bulk(_Compiled):
+    """An INSERT or UPDATE; `columns` are those that get a value, by default all of the table."""
+
+    def __init__(self, statement: Insert | Update, columns: Sequence[str] = ()) -> None:
+        super().__init__(statement, columns or [each.name for each in statement.table.columns])
+
     def __call__(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
         if rows:
             connection.exec_driver_sql(self._sql[connection.dialect.name], list(rows))
+
+
+@contextmanager
+def sent_together(connection: Connection) -> Iterator[None]:
+    """Writes inside the block do not wait for each other's answers on PostgreSQL.
+
+    An error of one of them is raised at the end of the block at the latest.
+    """
+    if connection.dialect.name == "sqlite":
+        yield
+        return
+    import psycopg  # installed where PostgreSQL is used
+
+    raw: Any = connection.connection.driver_connection
+    try:
+        with raw.pipeline():
+            yield
+    except psycopg.Error as error:
+        raise DBAPIError.instance(
+            "some statements sent together",
+            None,
+            error,
+            psycopg.Error,
+            connection_invalidated=raw.closed,
+            dialect=connection.dialect,
+        ) from error

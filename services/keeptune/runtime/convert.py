@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound=Message)
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 def to_timestamp(value: datetime | None) -> Timestamp | None:
     """None stays None, so that it can be passed straight to a message's constructor."""
     if value is None:
         return None
-    stamp = Timestamp()
-    stamp.FromDatetime(value.astimezone(UTC))
-    return stamp
+    since = value - _EPOCH
+    # Not FromDatetime, which takes ten times as long.
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1_000)
 
 
 def from_timestamp(value: Timestamp) -> datetime | None:

@@ -29,7 +29,6 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
-    text,
     true,
     update,
 )
@@ -85,7 +84,7 @@ _append_numbered = (
 _add = Bulk(insert(events))
 _base = select(_shifted(func.pg_current_xact_id()))
 # What AUTOINCREMENT counts by.
-_counted = text("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
+_COUNTED = "SELECT seq FROM sqlite_sequence WHERE name = 'events'"
 _settled = events.c.revision < _shifted(func.pg_snapshot_xmin(func.pg_current_snapshot()))
 
 
@@ -123,7 +122,7 @@ class NewEvents:
         """The revision of the event that is appended next."""
         if self._connection.dialect.name == "sqlite":
             if self._base is None:
-                self._base = self._connection.execute(_counted).scalar_one_or_none() or 0
+                self._base = self._connection.exec_driver_sql(_COUNTED).scalar_one_or_none() or 0
             return self._base + 1
         if self._base is None:
             self._base = self._connection.execute(_base).scalar_one()

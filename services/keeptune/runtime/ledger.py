@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from hashlib import blake2b
@@ -23,9 +24,18 @@ _CHUNK = 1000
 _find = select(requests.c.fingerprint, requests.c.response).where(
     requests.c.request_id == bindparam("request_id")
 )
-_find_some = select(requests.c.request_id, requests.c.fingerprint, requests.c.response).where(
-    requests.c.request_id.in_(bindparam("request_ids", expanding=True))
-)
+# However many there are, it is one parameter of a statement that is always the same.
+_find_some: dict[str, tuple[str, Callable[[list[str]], object]]] = {
+    "sqlite": (
+        "SELECT request_id, fingerprint, response FROM requests "  # noqa: ISC004
+        "WHERE request_id IN (SELECT value FROM json_each(?))",
+        json.dumps,
+    ),
+    "postgresql": (
+        "SELECT request_id, fingerprint, response FROM requests WHERE request_id = ANY(%s)",
+        list,
+    ),
+}
 _add = insert(requests)
 _add_some = Bulk(_add)
 _expired = (
@@ -103,7 +113,8 @@ def first_answers(
     """The fingerprint and the serialized answer of those of the requests that have one."""
     if not request_ids:
         return {}
-    rows = connection.execute(_find_some, {"request_ids": list(request_ids)})
+    sql, parameter = _find_some[connection.dialect.name]
+    rows = connection.exec_driver_sql(sql, (parameter(list(request_ids)),))
     return {request_id: (print_, response) for request_id, print_, response in rows}
 
 

@@ -39,7 +39,6 @@ class PostgresEngine:
             url,
             pool_size=connections,
             max_overflow=0,
-            pool_pre_ping=True,
             connect_args={"connect_timeout": 5},
         )
         self._write = engine.execution_options(isolation_level="SERIALIZABLE", **options)

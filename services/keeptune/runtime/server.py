@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import signal
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
@@ -191,6 +192,9 @@ async def serve(
             stop_metrics = telemetry.serve_metrics(settings.metrics_listen)
         server = Server(programs, settings, tokens=tokens)
         await server.start()
+        # What was loaded so far stays: looking through it for garbage would be in vain, each time.
+        gc.collect()
+        gc.freeze()
         log.info("serving", address=server.address, programs=[each.name for each in programs])
         with _signals(stopped, server):
             if ready is not None:

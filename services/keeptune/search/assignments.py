@@ -10,7 +10,7 @@ from keeptune.search.space import Assignment
 
 
 def encode(parameters: Assignment) -> str:
-    return json.dumps(dict(parameters), default=_plain)
+    return _encoder.encode(dict(parameters))
 
 
 def decode(text: str) -> dict[str, Value]:
@@ -27,3 +27,6 @@ def _plain(value: object) -> object:
     if isinstance(value, values.Graph):
         return values.to_plain(value)
     raise TypeError(f"{value!r} is no value of a parameter")
+
+
+_encoder = json.JSONEncoder(default=_plain)

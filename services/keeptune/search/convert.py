@@ -21,6 +21,7 @@ from keeptune.search.model import (
     Study,
     StudyState,
     Trial,
+    TrialState,
 )
 from keeptune.search.optimizers.base import Algorithm
 from keeptune.search.pruning import (
@@ -35,6 +36,7 @@ from keeptune.v1 import search_pb2, types_pb2
 if TYPE_CHECKING:
     from keeptune.runtime.records import Record
 
+_TRIAL_STATES = {state: search_pb2.TrialState.Value(f"TRIAL_STATE_{state}") for state in TrialState}
 _BEST = "`keeptune study best {name}` shows the best trials (ListOptimalTrials)"
 _NEXT_STEPS = {
     StudyState.ACTIVE: "work on its trials: optimize() of the Python client, or SuggestTrials",
@@ -137,13 +139,13 @@ def trial_to_proto(
 ) -> search_pb2.Trial:
     return search_pb2.Trial(
         name=trial_name(trial.study, trial.number),
-        state=search_pb2.TrialState.Value(f"TRIAL_STATE_{trial.state}"),
+        state=_TRIAL_STATES[trial.state],
         reason=trial.reason,
         parameters={name: value_to_proto(value) for name, value in trial.parameters.items()},
         final_measurement=measurement_to_proto(trial.final) if trial.final else None,
-        measurements=[measurement_to_proto(measurement) for measurement in measurements],
-        artifacts=[artifacts.to_proto(artifact) for artifact in trial.artifacts],
-        attempts=[_attempt_to_proto(attempt) for attempt in attempts],
+        measurements=map(measurement_to_proto, measurements),
+        artifacts=map(artifacts.to_proto, trial.artifacts),
+        attempts=map(_attempt_to_proto, attempts),
         metadata=types_pb2.Metadata(
             create_time=to_timestamp(trial.create_time),
             update_time=to_timestamp(trial.update_time),

@@ -20,6 +20,7 @@ from google.protobuf.message import Message
 from sqlalchemy import Connection
 
 from keeptune.runtime import ledger
+from keeptune.runtime.bulk import sent_together
 from keeptune.runtime.db import Database
 from keeptune.runtime.errors import KeeptuneError, ResourceExhausted
 from keeptune.search.leasing import NeedSuggestionsError
@@ -155,8 +156,10 @@ class Desk:
             outcomes.append(answer)
             if each.request_id:
                 new[each.request_id] = (each.fingerprint, answer.SerializeToString())
-        work.finish()
-        ledger.keep(connection, new, work.now)
+        work.settle()
+        with sent_together(connection):
+            work.finish()
+            ledger.keep(connection, new, work.now)
         return _Served(work, others_changed_it, outcomes)
 
 

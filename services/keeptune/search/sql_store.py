@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, and_, bindparam, delete, insert, or_, se
 from keeptune.runtime import documents, micros
 from keeptune.runtime import tables as runtime_tables
 from keeptune.runtime.artifacts import Artifact
+from keeptune.runtime.bulk import Bulk, Query
 from keeptune.runtime.names import study_name, trial_name
 from keeptune.runtime.records import Records, missing
 from keeptune.search import assignments
@@ -49,8 +50,10 @@ studies = Records(
 _PROGRESS = tuple(Progress.__dataclass_fields__)
 _progress_columns = [progress.c[name] for name in _PROGRESS]
 _one_progress = select(*_progress_columns).where(progress.c.study == bindparam("of_study"))
-_locked_progress = _one_progress.with_for_update()
+_locked_progress = Query(_one_progress.with_for_update())
 _save_progress = update(progress).where(progress.c.study == bindparam("of_study"))
+_save_all_progress = Bulk(_save_progress, [name for name in _PROGRESS if name != "study"])
+assert _save_all_progress.names == (*_PROGRESS[1:], "of_study")
 _one_trial = select(trials).where(
     trials.c.study == bindparam("of_study"), trials.c.number == bindparam("of_number")
 )
@@ -82,8 +85,13 @@ def add_progress(connection: Connection, values: Progress, deadline: datetime | 
 
 def get_progress(connection: Connection, study: str, *, lock: bool = False) -> Progress:
     """Raises NotFound. With `lock`, others that lock it wait for this transaction to end."""
-    query = _locked_progress if lock else _one_progress
-    row = connection.execute(query, {"of_study": study}).one_or_none()
+    if lock:
+        locked = _locked_progress(connection, study)
+        if locked:
+            values = dict(zip(_PROGRESS, locked[0], strict=True))
+            return Progress(**values | {"exhausted": bool(values["exhausted"])})
+        raise missing("study", study_name(study))
+    row = connection.execute(_one_progress, {"of_study": study}).one_or_none()
     if row is None:
         raise missing("study", study_name(study))
     return Progress(**row._mapping)
@@ -95,8 +103,8 @@ def all_progress(connection: Connection, of: Sequence[str]) -> dict[str, Progres
 
 
 def save_progress(connection: Connection, values: Progress) -> None:
-    row = {name: getattr(values, name) for name in _PROGRESS if name != "study"}
-    connection.execute(_save_progress, {"of_study": values.study} | row)
+    row = [getattr(values, name) for name in _PROGRESS if name != "study"]
+    _save_all_progress(connection, [(*row, values.study)])
 
 
 def set_deadline(connection: Connection, study: str, deadline: datetime | None) -> None:

@@ -74,10 +74,18 @@ trials = Table(
     Column("update_time", BigInteger, nullable=False),
     Column("end_time", BigInteger),
     Column("revision", BigInteger, nullable=False),
-    Index("trials_by_result", "study", "tell_sequence"),
     Index("trials_by_state", "study", "state", "number"),
-    Index("trials_by_lease", "lease_expire_time", "study"),
 )
+for _name, _columns, _condition in (
+    ("trials_by_result", ("study", "tell_sequence"), trials.c.tell_sequence.is_not(None)),
+    ("trials_by_lease", ("lease_expire_time", "study"), trials.c.lease_expire_time.is_not(None)),
+):
+    Index(
+        _name,
+        *(trials.c[column] for column in _columns),
+        sqlite_where=_condition,
+        postgresql_where=_condition,
+    )
 
 attempts = Table(
     "attempts",
