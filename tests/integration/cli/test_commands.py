@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from keeptune.client import Client
 from tests.fixtures.served import Served
@@ -124,6 +125,37 @@ def test_what_a_study_has_taught(keeptune: Keeptune, control_plane: Served, tmp_
     assert "studies/taught/trials/" in told.splitlines()[-1]
     outlook = keeptune("study", "outlook", "taught", "--json").data
     assert outlook["further_trials"] == "20" and outlook["best"] > 0.9
+
+
+def test_the_front_of_two_objectives(
+    keeptune: Keeptune, control_plane: Served, tmp_path: Path
+) -> None:
+    two = "[{{name: accuracy, goal: maximize, noisy: true}}, {{name: size, goal: minimize}}]"
+    text = STUDY.replace("[{{name: accuracy, goal: maximize}}]", two).format(name="front")
+    (tmp_path / "study.yaml").write_text(text)
+    keeptune("study", "create", "-f", "study.yaml")
+    assert "no trial" in keeptune("study", "pareto", "front").err
+    with Client(data_dir=control_plane.data_dir) as client:
+        study = client.study("front")
+        for trial in study.trials("w"):
+            # The third is beaten by the second.
+            accuracy = {1: 0.7, 2: 0.9, 3: 0.8, 4: 0.6}[trial.number]
+            trial.complete({"accuracy": accuracy, "size": {1: 2, 2: 4, 3: 5, 4: 1}[trial.number]})
+        front = study.front([0.5, 5.0])
+    assert [trial.number for trial in front.trials] == [2, 1, 4]
+    assert front.hypervolume == pytest.approx(0.4 * 1 + 0.2 * 2 + 0.1 * 1)
+
+    shown = keeptune("study", "pareto", "front", "-o", "deep/front.png", "--reference", "0.5,5")
+    assert [line.split()[0][-1] for line in shown.out.splitlines()[1:4]] == list("214")
+    picture = "".join(line for line in shown.out.splitlines() if line.startswith("|"))
+    assert (picture.count("o"), picture.count(".")) == (3, 1)
+    assert "hypervolume 0.9 up to accuracy 0.5, size 5" in shown.err
+    assert (tmp_path / "deep" / "front.png").read_bytes().startswith(b"\x89PNG")
+    data = keeptune("study", "pareto", "front", "--json").data
+    assert data["objectives"] == ["accuracy", "size"]
+    assert len(data["trials"]) == 3 and data["hypervolume"] > 0
+    assert keeptune("study", "pareto", "front", "--reference", "1", status=2).err
+    assert keeptune("study", "pareto", "front", "--reference", "a,b", status=2).err
 
 
 def test_a_study_that_is_stopped(keeptune: Keeptune, tmp_path: Path) -> None:

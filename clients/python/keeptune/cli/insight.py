@@ -112,6 +112,8 @@ def add_outlook(group: click.Group) -> None:
         click.echo(message.verdict)
         for line in message.evidence:
             click.echo(f"  {line}")
+        if message.HasField("by_model"):
+            click.echo(f"  {message.by_model.remark}")
         click.echo(f"  {message.best_trial}")
 
 

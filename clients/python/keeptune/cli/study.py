@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from keeptune.cli import exchange, insight, output, verbs
+from keeptune.cli import exchange, insight, output, pareto, verbs
 from keeptune.cli.options import file_option, json_option
 from keeptune.cli.session import Session, pass_session
 
@@ -180,6 +180,7 @@ def plot(session: Session, name: str, file: Path | None, metric: str) -> None:
 
 exchange.add_import(study)
 exchange.add_export(study)
+pareto.add_pareto(study)
 insight.add_importance(study)
 insight.add_dependence(study)
 insight.add_outlook(study)

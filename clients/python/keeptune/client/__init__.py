@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from keeptune.client.async_client import AsyncClient
     from keeptune.client.async_study import AsyncStudy
     from keeptune.client.async_trial import AsyncTrial
-    from keeptune.client.insight import Dependence, Importance, Outlook, Share
+    from keeptune.client.insight import Dependence, Importance, ModelChoice, Outlook, Share
     from keeptune.client.results import (
+        Front,
         PolicyStatus,
         RetuneStatus,
         StudyEvent,
@@ -54,6 +55,7 @@ __all__ = [
     "Fixed",
     "Float",
     "Forecast",
+    "Front",
     "Graph",
     "GraphValue",
     "Hyperband",
@@ -62,6 +64,7 @@ __all__ = [
     "Kind",
     "Median",
     "Metric",
+    "ModelChoice",
     "Node",
     "Outlook",
     "PolicyStatus",
@@ -80,8 +83,15 @@ _HOMES = {
     "async_client": ("AsyncClient",),
     "async_study": ("AsyncStudy",),
     "async_trial": ("AsyncTrial",),
-    "insight": ("Dependence", "Importance", "Outlook", "Share"),
-    "results": ("PolicyStatus", "RetuneStatus", "StudyEvent", "StudyStatus", "TrialResult"),
+    "insight": ("Dependence", "Importance", "ModelChoice", "Outlook", "Share"),
+    "results": (
+        "Front",
+        "PolicyStatus",
+        "RetuneStatus",
+        "StudyEvent",
+        "StudyStatus",
+        "TrialResult",
+    ),
     "settings": ("Asha", "Forecast", "Hyperband", "Median", "Metric"),
     "space": ("Between", "Choice", "Fixed", "Float", "Graph", "Int", "Kind"),
     "study": ("Study", "Trial"),

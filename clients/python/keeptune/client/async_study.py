@@ -8,7 +8,15 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Mapping,
+    Sequence,
+)
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from keeptune.client import insight, results, values
@@ -16,7 +24,7 @@ from keeptune.client.async_trial import AsyncTrial
 from keeptune.client.early_failures import GIVE_UP_AFTER, EarlyFailures
 from keeptune.client.insight import Dependence, Importance, Outlook
 from keeptune.client.persistence import persist, resume
-from keeptune.client.results import StudyEvent, StudyStatus, TrialResult
+from keeptune.client.results import Front, StudyEvent, StudyStatus, TrialResult
 from keeptune.runtime.convert import from_duration
 from keeptune.runtime.errors import NotFound
 from keeptune.v1 import search_pb2, types_pb2
@@ -160,6 +168,24 @@ class AsyncStudy:
             search_pb2.ListOptimalTrialsRequest(parent=self.name)
         )
         return [results.trial(each) for each in answer.trials]
+
+    async def front(self, reference_point: Sequence[float] | None = None) -> Front:
+        """The Pareto set and its hypervolume up to a reference point.
+
+        By default that lies behind the worst of the set in each objective, by a tenth of what the
+        set spans there; give one, a value of each objective, to compare studies.
+        """
+        answer = await self._search.ListOptimalTrials(
+            search_pb2.ListOptimalTrialsRequest(
+                parent=self.name, reference_point=reference_point or ()
+            )
+        )
+        return Front(
+            objectives=self.objectives,
+            trials=tuple(results.trial(each) for each in answer.trials),
+            hypervolume=answer.hypervolume if answer.HasField("hypervolume") else None,
+            reference_point=tuple(answer.reference_point),
+        )
 
     async def results(
         self,

@@ -56,13 +56,31 @@ class Dependence:
 
 
 @dataclass(frozen=True)
+class ModelChoice:
+    """Which configuration tried is the best by a model of all results, not by one lucky value.
+
+    `trial` is its latest, `measured` how often it was; `expected` is its value on average, `noise`
+    the standard deviation of one measurement, `probability` that of being better than the trial
+    with the best value (0 where they are the same).
+    """
+
+    trial: str
+    measured: int
+    expected: float
+    expected_interval: tuple[float, float]
+    noise: float
+    probability: float
+    remark: str
+
+
+@dataclass(frozen=True)
 class Outlook:
     """Whether further trials will help.
 
     `advice` is CONTINUE, OPTIONAL or STOP, `verdict` the same in a sentence, `evidence` what it
     rests on. `improvement_probability` is that of an improvement by more than `tolerance` within
     `further_trials`; `expected_best` the best after them; `regret` the estimated distance to the
-    best possible.
+    best possible. `by_model` is there for the first objective.
     """
 
     metric: str
@@ -79,6 +97,7 @@ class Outlook:
     tolerance: float
     regret: float
     regret_interval: tuple[float, float]
+    by_model: ModelChoice | None = None
 
     @property
     def helps(self) -> bool:
@@ -129,6 +148,19 @@ def outlook(message: search_pb2.StudyOutlook) -> Outlook:
         tolerance=message.tolerance,
         regret=message.regret,
         regret_interval=(message.regret_low, message.regret_high),
+        by_model=_choice(message.by_model) if message.HasField("by_model") else None,
+    )
+
+
+def _choice(message: search_pb2.ModelChoice) -> ModelChoice:
+    return ModelChoice(
+        trial=message.trial,
+        measured=message.measured,
+        expected=message.expected,
+        expected_interval=(message.expected_low, message.expected_high),
+        noise=message.noise,
+        probability=message.probability,
+        remark=message.remark,
     )
 
 

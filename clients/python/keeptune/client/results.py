@@ -43,6 +43,20 @@ class TrialResult:
 
 
 @dataclass(frozen=True)
+class Front:
+    """The trials that no other beats in every objective, best first objective first.
+
+    `hypervolume` is what they dominate of what is better than `reference_point`, a value of each
+    of `objectives`; None for one objective and an empty front.
+    """
+
+    objectives: tuple[str, ...]
+    trials: tuple[TrialResult, ...]
+    hypervolume: float | None
+    reference_point: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class StudyStatus:
     """A study as it stands. `trials` counts its trials by state, in lower case."""
 

@@ -23,12 +23,17 @@ _ROLES = {
 
 @dataclass(frozen=True)
 class Metric:
-    """A measured number. A constraint is feasible while its value is within `limit`."""
+    """A measured number. A constraint is feasible while its value is within `limit`.
+
+    `noisy` says of an objective that the same parameters may give another value: leading points
+    are then measured again where that pays.
+    """
 
     name: str
     goal: Goal = "maximize"
     role: Literal["objective", "constraint", "cost"] = "objective"
     limit: float | None = None
+    noisy: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,7 @@ def metrics_to_messages(
             goal=_choice(_GOALS, each.goal, "goal"),
             role=_choice(_ROLES, each.role, "role"),
             limit=each.limit,
+            noisy=each.noisy,
         )
         for each in wanted
     ]

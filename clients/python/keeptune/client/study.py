@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -12,7 +12,7 @@ from keeptune.client.async_trial import AsyncTrial
 from keeptune.client.early_failures import GIVE_UP_AFTER, EarlyFailures
 from keeptune.client.insight import Dependence, Importance, Outlook
 from keeptune.client.loop_thread import LoopThread
-from keeptune.client.results import StudyEvent, StudyStatus, TrialResult
+from keeptune.client.results import Front, StudyEvent, StudyStatus, TrialResult
 from keeptune.client.values import Value
 
 
@@ -188,6 +188,14 @@ class Study:
     def optimal(self) -> list[TrialResult]:
         """The best trial, or the Pareto set when there are several objectives."""
         return self._loop.run(self._inner.optimal())
+
+    def front(self, reference_point: Sequence[float] | None = None) -> Front:
+        """The Pareto set and its hypervolume up to a reference point.
+
+        By default that lies behind the worst of the set in each objective, by a tenth of what the
+        set spans there; give one, a value of each objective, to compare studies.
+        """
+        return self._loop.run(self._inner.front(reference_point))
 
     def results(
         self,
