@@ -1,5 +1,7 @@
 """Results from elsewhere, on a real search service; Optuna's from a database it made itself."""
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +9,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from keeptune.client import Choice, Client, Float, errors
+from keeptune.client import Choice, Client, Float, Int, errors
 from keeptune.client.imports import adding
 from tests.fixtures.served import Served
 
@@ -123,3 +125,37 @@ def test_the_same_name_again_is_another_study(client: Client, tmp_path: Path) ->
         assert client.import_csv(table, into="twice").added == 1
         assert study.results()[0].source == "import"
         study.delete()
+
+
+def test_the_code_of_the_page(search_server: Served, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "imports.md").read_text()
+    (code,) = re.findall(r"```python\n(# move.py\n.*?)```", page, re.DOTALL)
+    (tmp_path / "move.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "move.py"],
+        env=os.environ
+        | {
+            "KEEPTUNE_ADDRESS": search_server.address,
+            "KEEPTUNE_TOKENS_FILE": str(search_server.tokens_file),
+        },
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("studies/moved 20")
+
+
+def test_the_table_of_the_page(client: Client, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "imports.md").read_text()
+    (table,) = re.findall(r"```csv\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "results.csv").write_text(table)
+    space = {
+        "rate": Float(1e-4, 1.0, log=True),
+        "layers": Int(1, 4),
+        "optimizer": Choice(["sgd", "adam"]),
+        "momentum": Float(0.0, 1.0, when={"optimizer": "sgd"}),
+    }
+    study = client.create_study(space, metric="accuracy", budget=3)
+    assert client.import_csv(tmp_path / "results.csv", into=study.id).added == 2
+    assert study.best.metrics["accuracy"] == 0.95

@@ -44,7 +44,7 @@ class Settings:
     share: float = 0.2
     # While this many of them are under way there are no more: nothing is known of what they do.
     most_pending: int = 2
-    # The points of an earlier study that count as its best.
+    # The part of an earlier study's points that count as its best; of few a little more.
     best: float = 0.2
     # The part of the budget, or else the trials, after which the optimiser hears of them.
     alone_share: float = 0.5
@@ -183,7 +183,8 @@ class _Study:
         self._space = space
         self.count = len(results)
         ranked = order(results)
-        best = ranked[: max(1, round(settings.best * len(results)))]
+        few = min(settings.most, len(results) // 2)
+        best = ranked[: max(1, few, round(settings.best * len(results)))]
         self._best = [results[i].parameters for i in best]
         self._taken: list[Assignment] = []
 
