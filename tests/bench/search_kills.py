@@ -69,7 +69,9 @@ class Study:
                 study="studies/s", worker=worker, request_id=f"{worker}/{number}"
             )
             first = number if alone else hash(worker)
-            answer = await self.call(lambda s, r=wanted: s.stub.SuggestTrials(r, timeout=300), first)
+            answer = await self.call(
+                lambda s, r=wanted: s.stub.SuggestTrials(r, timeout=300), first
+            )
             number += 1
             for leased in answer.trials:
                 await asyncio.sleep(seconds)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from keeptune.v1 import search_pb2
-from tests.fixtures.postgres import empty_database, postgres_on_this_machine
+from tests.fixtures.postgres import empty_database, find_binaries, postgres_on_this_machine
 from tests.integration.search import service
 
 HERE = Path(__file__).parent
@@ -63,10 +63,16 @@ async def create(target: Target, study: search_pb2.Study) -> None:
         await stub.CreateStudy(search_pb2.CreateStudyRequest(study_id="s", study=study))
 
 
+class NoPostgresError(Exception):
+    pass
+
+
 @contextmanager
-def postgres_database(*, durable: bool = True) -> Iterator[str]:
-    """A URL; with fsync, unlike in the tests."""
-    with postgres_on_this_machine(durable=durable) as server, empty_database(server) as url:
+def postgres_database() -> Iterator[str]:
+    """A URL; with fsync, unlike in the tests. Raises NoPostgresError."""
+    if find_binaries() is None:
+        raise NoPostgresError("PostgreSQL is not installed")
+    with postgres_on_this_machine(durable=True) as server, empty_database(server) as url:
         yield url
 
 
