@@ -8,9 +8,9 @@ from typing import Any, assert_never
 
 import nevergrad as ng
 
-from keeptune.search.domains import Categories, Domain, Fixed, FloatRange, IntRange
+from keeptune.search.domains import Categories, Fixed, FloatRange, IntRange
 from keeptune.search.optimizers import seeds
-from keeptune.search.space import Assignment, SearchSpace
+from keeptune.search.space import Assignment, Domain, GraphSpace, SearchSpace
 from tests.bench.search_quality.adapters import flat
 from tests.bench.search_quality.peers import Settings
 
@@ -47,6 +47,8 @@ def _parameter(domain: Domain) -> Any:
             return ng.p.Choice(range(len(domain.options)))
         case Fixed():
             return domain.value
+        case GraphSpace():
+            raise ValueError("Nevergrad knows no graphs")
         case _:
             assert_never(domain)
 

@@ -8,8 +8,8 @@ from typing import Any, assert_never
 
 import optuna
 
-from keeptune.search.domains import Categories, Domain, Fixed, FloatRange, IntRange, Value
-from keeptune.search.space import Assignment, SearchSpace
+from keeptune.search.domains import Categories, Fixed, FloatRange, IntRange, Value
+from keeptune.search.space import Assignment, Domain, GraphSpace, SearchSpace
 from tests.bench.search_quality.peers import Settings
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -28,20 +28,20 @@ _SAMPLERS: dict[str, Callable[[Settings], Any]] = {
 class OptunaPeer:
     def __init__(self, space: SearchSpace, sampler: Any) -> None:
         self._space = space
-        self._study = optuna.create_study(sampler=sampler)
+        self.study = optuna.create_study(sampler=sampler)
         self._asked: list[optuna.Trial] = []
 
     def ask(self, count: int) -> Sequence[Assignment]:
         self._asked, points = [], []
         for _ in range(count):
-            trial = self._study.ask()
+            trial = self.study.ask()
             points.append(self._suggest(trial))
             self._asked.append(trial)
         return points
 
     def tell(self, losses: Sequence[float]) -> None:
         for trial, loss in zip(self._asked, losses, strict=True):
-            self._study.tell(trial, loss)
+            self.study.tell(trial, loss)
 
     def _suggest(self, trial: optuna.Trial) -> Assignment:
         values: dict[str, Value] = {}
@@ -65,6 +65,8 @@ def _value(trial: optuna.Trial, name: str, domain: Domain) -> Value:
             return value
         case Fixed():
             return domain.value
+        case GraphSpace():
+            raise ValueError(f"{name!r} is a graph, which Optuna does not know")
         case _:
             assert_never(domain)
 
