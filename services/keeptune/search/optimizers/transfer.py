@@ -35,6 +35,8 @@ from keeptune.search.space import Assignment, GraphSpace, SearchSpace
 SOURCE = "warm-start"
 
 _STREAM = 2**42
+# So many times the suggestions that it may take: with many workers some of its turns pass unused.
+_WINDOW = 8
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,16 @@ class TransferSearch:
         return answer
 
     def tell(self, result: Result) -> None:
-        self._results.append(result)
+        if not self._is_over:
+            self._results.append(result)
         if result.number in self._shots and self._is_holding:
             self._held.append(result)
         else:
             self._optimizer.tell(result)
+
+    @property
+    def _is_over(self) -> bool:
+        return len(self._shots) >= self._most or self._asked >= _WINDOW * self._most
 
     @property
     def _is_holding(self) -> bool:
@@ -127,7 +134,7 @@ class TransferSearch:
 
     def _shot(self, number: int) -> tuple[int, Assignment, str] | None:
         """Changes nothing; the study, its point and why."""
-        if self._asked % 2 or len(self._shots) >= self._most:
+        if self._asked % 2 or self._is_over:
             return None
         ended = {result.number for result in self._results}
         if sum(shot not in ended for shot in self._shots) >= self._settings.most_pending:
