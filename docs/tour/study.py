@@ -20,7 +20,7 @@ study = client.create_study(
     metric="accuracy",
     goal="maximize",
     budget=40,
-    pruning="median",
+    pruning="forecast",
 )
 for trial in study.trials(worker="laptop"):
     with trial:  # an exception fails the trial, not your program
