@@ -19,7 +19,9 @@ import numpy as np
 from keeptune.search.optimizers.base import Result
 from keeptune.search.optimizers.bayesian import process, targets
 from keeptune.search.optimizers.bayesian.encoding import Encoding, Floats, Ints
-from keeptune.search.optimizers.bayesian.process import Prior, Process, matern
+from keeptune.search.optimizers.bayesian.evidence import Prior
+from keeptune.search.optimizers.bayesian.kernel import matern
+from keeptune.search.optimizers.bayesian.process import Process
 from keeptune.search.optimizers.standing import is_usable
 
 # What is measured anew each time is expected to differ by a tenth of all there is, or so.

@@ -43,3 +43,28 @@ def ranked(losses: Floats) -> Floats:
 
 def mixed(losses: Floats) -> Floats:
     return standardized(powered(losses) + ranked(losses))
+
+
+def logged_regret(losses: Floats, offset: float) -> Floats:
+    """The logarithm of what a loss lacks to the best, and to a bit more than that.
+
+    `offset` says how much more, as a part of the distance from the best to the median: a small one
+    tells the best from the second best, a large one good from bad.
+    """
+    best = float(losses.min())
+    reach = float(np.median(losses)) - best
+    if reach <= 0:
+        return standardized(losses)
+    return standardized(np.log(losses - best + offset * reach))
+
+
+def near_regret(losses: Floats) -> Floats:
+    return logged_regret(losses, 0.1)
+
+
+def regret(losses: Floats) -> Floats:
+    return logged_regret(losses, 0.3)
+
+
+def far_regret(losses: Floats) -> Floats:
+    return logged_regret(losses, 1.0)

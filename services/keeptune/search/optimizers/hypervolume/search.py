@@ -15,8 +15,8 @@ from keeptune.search.optimizers import seeds
 from keeptune.search.optimizers.base import Nothing, Outcome, Problem, Result, Suggestion
 from keeptune.search.optimizers.bayesian import process, proposals, targets
 from keeptune.search.optimizers.bayesian.encoding import Encoding, Floats, unseen
+from keeptune.search.optimizers.bayesian.evidence import NARROW, WIDE, Prior
 from keeptune.search.optimizers.bayesian.feasibility import Limit
-from keeptune.search.optimizers.bayesian.process import Prior
 from keeptune.search.optimizers.bayesian.search import start_points
 from keeptune.search.optimizers.hypervolume import ALGORITHM
 from keeptune.search.optimizers.hypervolume.model import Hyper, Model, believed
@@ -43,8 +43,8 @@ class Settings:
 
 # No transform and no prior is best for all tasks, so they take turns.
 _TURNS: tuple[tuple[Callable[[Floats], Floats], Prior], ...] = (
-    (targets.powered, process.NARROW),
-    (targets.mixed, process.WIDE),
+    (targets.powered, NARROW),
+    (targets.mixed, WIDE),
 )
 # Size and number of changes of mutations.
 _MUTATIONS = ((0.05, 1.0), (0.15, 2.0))
