@@ -209,7 +209,7 @@ class BayesianSearch:
         losses = _scalarized(
             np.array([r.losses for r in results if r.outcome is Outcome.MEASURED]), rng
         )
-        # Several objectives are one loss with other weights each time: none of its bests stands out.
+        # Several objectives are one loss with new weights each time: none of its bests stands out.
         early = len(results) < _THEN_FROM and self._problem.objectives == 1
         transform, prior = (_FIRST if early else _THEN)[turn]
         goals = transform(losses)
