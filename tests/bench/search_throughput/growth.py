@@ -23,7 +23,7 @@ from tests.bench.search_throughput.servers import Target
 from tests.integration.search import service
 
 _IMPORTED_AT_ONCE = 1000
-_TRAINING = (0.3, 0.7)  # seconds
+_TRAINING = (2.0, 4.0)  # seconds
 _COUNTED = (150, 200)  # trials
 
 
@@ -128,7 +128,7 @@ async def _crowd(target: Target, clients: int, each: int) -> Crowd:
 def latency(workers: int) -> list[float]:
     """Seconds from a trial's result to the next trial, `auto`, from the 150th trial to the 200th.
 
-    Workers train for half a second or so; one alone gets what knows its last result.
+    Workers train for three seconds or so; one alone gets what knows its last result.
     """
     with _server(algorithm="auto", max_trials=_COUNTED[1]) as target:
         return asyncio.run(_latency(target, workers))
