@@ -1,9 +1,9 @@
 """`auto`: which algorithm suits a space and a budget, and why; and the one that starts evenly.
 
 The rules are few and their reasons are given to the user. With some hundred trials or fewer, the
-Bayesian optimiser, hedged by TPE, learns most from each; with more, CMA-ES overtakes it on numeric
-spaces, and differential evolution on those with categories or several objectives, at a fraction of
-its cost.
+Bayesian optimiser, hedged by TPE, learns most from each, and the expected hypervolume from those
+with two or three objectives; with more, CMA-ES overtakes it on numeric spaces, differential
+evolution on those with categories, and NSGA-II for several objectives, at a fraction of its cost.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 from keeptune.search.domains import Categories
-from keeptune.search.optimizers import genetic_programming, hedged
+from keeptune.search.optimizers import genetic_programming, hedged, hypervolume, nsga2
 from keeptune.search.optimizers.base import (
     Algorithm,
     Nothing,
@@ -28,8 +28,8 @@ ALGORITHM = Algorithm(
     name="auto",
     description=(
         "Chooses by space, budget and objectives, and says why: the grid where it fits the budget, "
-        "Bayesian optimisation for a few hundred trials, for more a quasi-random start and then an "
-        "evolution strategy."
+        "Bayesian optimisation for a few hundred trials, of the hypervolume for two or three "
+        "objectives, for more trials a quasi-random start and then an evolution strategy."
     ),
     source="The rules in keeptune's optimizers/auto.py",
     multi_objective=True,
@@ -42,6 +42,8 @@ _SMALL_BUDGET = 300
 _ASSUMED_TRIALS = 100
 # Without a limit of trials the grid is taken only if it is soon done.
 _SMALL_GRID = 64
+# Of more the expected hypervolume is not computed.
+_FEW_OBJECTIVES = 3
 
 
 @dataclass(frozen=True)
@@ -57,22 +59,39 @@ def choose(problem: Problem) -> Choice:
         return _for_graphs(problem)
     budget = problem.trials
     size = problem.space.size(budget or _SMALL_GRID)
-    if size is not None:
+    # Where measurements are noisy, once is not enough.
+    if size is not None and not problem.noisy:
         within = f"within the budget of {budget} trials" if budget else "soon tried one by one"
         return Choice("grid", f"the space has {size} points in all, {within}")
     dimension = len(problem.space.free)
     planned = budget or _ASSUMED_TRIALS
     trials = f"{budget} trials" if budget else "a budget of unknown size"
+    if problem.objectives > 1:
+        return _for_several(problem, planned <= _SMALL_BUDGET, trials)
     if planned <= _SMALL_BUDGET:
         return Choice(
             hedged.ALGORITHM.name,
             f"{trials} for {dimension} parameters: models of the results make the most of each",
         )
     has_categories = any(isinstance(p.domain, Categories) for p in problem.space.free)
-    if has_categories or problem.objectives > 1:
-        what = "several objectives" if problem.objectives > 1 else "categories"
-        return _started("TwoPointsDE", f"{trials} allow for evolution, which deals with {what}")
+    if has_categories:
+        return _started("TwoPointsDE", f"{trials} allow for evolution, which deals with categories")
     return _started("CMA", f"{trials} are enough to learn how {dimension} numbers interact")
+
+
+def _for_several(problem: Problem, few_trials: bool, trials: str) -> Choice:
+    """What tests/bench/multi_objective found best."""
+    if not few_trials:
+        because = f"{trials} allow for evolution, which keeps a whole front of compromises"
+        return Choice(nsga2.ALGORITHM.name, because)
+    if problem.objectives <= _FEW_OBJECTIVES:
+        because = (
+            f"{trials} for {problem.objectives} objectives: a model of each tells where the "
+            "hypervolume will grow most"
+        )
+        return Choice(hypervolume.ALGORITHM.name, because)
+    because = f"{trials}: models of {problem.objectives} objectives, weighted at random in turn"
+    return Choice(hedged.ALGORITHM.name, because)
 
 
 def _for_graphs(problem: Problem) -> Choice:

@@ -149,7 +149,10 @@ def test_a_start_is_part_of_the_budget() -> None:
         (MIXED, 40, 1, "bayesian+tpe"),
         (MIXED, 1000, 1, "quasi-random+nevergrad/TwoPointsDE"),
         (NUMERIC, 1000, 1, "quasi-random+nevergrad/CMA"),
-        (NUMERIC, 1000, 2, "quasi-random+nevergrad/TwoPointsDE"),
+        (NUMERIC, 1000, 2, "nsga-ii"),
+        (MIXED, 50, 2, "hypervolume"),
+        (MIXED, None, 3, "hypervolume"),
+        (MIXED, 50, 4, "bayesian+tpe"),
     ],
 )
 def test_auto_chooses_by_space_and_budget(
@@ -158,6 +161,11 @@ def test_auto_chooses_by_space_and_budget(
     choice = registry.choose("auto", Problem(space, 1, trials, objectives), "field")
     assert choice.algorithm == chosen
     assert choice.because
+
+
+def test_a_grid_is_not_enough_where_measurements_are_noisy() -> None:
+    choice = registry.choose("auto", Problem(CATEGORICAL, 1, 100, noisy=True), "field")
+    assert choice.algorithm == "bayesian+tpe"
 
 
 def test_any_optimizer_of_nevergrad_is_tried_out_before_a_study_begins() -> None:

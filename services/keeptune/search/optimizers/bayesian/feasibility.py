@@ -24,6 +24,8 @@ class Limit:
 
     @classmethod
     def fit(cls, places: Floats, owner: Ints, broken: Floats, rng: np.random.Generator) -> Limit:
+        # Sizes and times span orders of magnitude; what counts is near the limit.
+        broken = np.arcsinh(broken / (float(np.median(np.abs(broken))) or 1.0))
         deviation = float(broken.std()) or 1.0
         middle = float(broken.mean())
         fitted = process.fit(places, owner, (broken - middle) / deviation, rng, samples=1)

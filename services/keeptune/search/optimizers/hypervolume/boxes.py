@@ -16,6 +16,7 @@ import numpy as np
 from scipy import special
 
 from keeptune.search.optimizers.bayesian.encoding import Floats
+from keeptune.search.optimizers.bayesian.improvement import log_expected_improvement
 from keeptune.search.pareto import is_optimal
 
 
@@ -103,16 +104,8 @@ def log_expected_gain(found: Boxes, means: Floats, deviations: Floats) -> Floats
 
 
 def log_expected_below(mean: Floats, deviation: Floats, edge: Floats) -> Floats:
-    """The logarithm of what a normal variable is expected to stay below an edge, stable where it
-    is tiny; minus infinity for the edge minus infinity.
-
-    Ament et al., Unexpected Improvements to Expected Improvement, NeurIPS 2023, equation 9.
-    """
-    z = np.maximum((edge - mean) / deviation, -1e9)
-    near = np.clip(z, -30.0, 30.0)
-    density = -0.5 * z * z - 0.5 * math.log(2 * math.pi)
-    # phi(z) + z Phi(z) = phi(z) (1 + z Phi(z) / phi(z)), and Phi / phi is a scaled erfc.
-    ratio = near * special.erfcx(-near / math.sqrt(2.0)) * math.sqrt(math.pi / 2)
-    factor = np.where(z < -30.0, -2.0 * np.log(np.maximum(-z, 1.0)), np.log1p(ratio))
-    value = np.where(z > 30.0, np.log(np.maximum(z, 1.0)), density + factor)
-    return np.asarray(np.where(np.isneginf(edge), -math.inf, np.log(deviation) + value))
+    """The logarithm of what a normal variable is expected to stay below an edge; minus infinity
+    for the edge minus infinity."""
+    endless = np.isneginf(edge)
+    found = log_expected_improvement(mean, deviation, np.where(endless, 0.0, edge))
+    return np.where(endless, -math.inf, found)
