@@ -23,9 +23,10 @@ from keeptune.search.optimizers.base import (
 )
 from keeptune.search.optimizers.bayesian import ALGORITHM, process, proposals, targets
 from keeptune.search.optimizers.bayesian.encoding import Encoding, Floats, unseen
+from keeptune.search.optimizers.bayesian.evidence import NARROW, WIDE, Prior
 from keeptune.search.optimizers.bayesian.feasibility import Limit
 from keeptune.search.optimizers.bayesian.improvement import log_expected_improvement
-from keeptune.search.optimizers.bayesian.process import Prior, Process
+from keeptune.search.optimizers.bayesian.process import Process
 from keeptune.search.space import Assignment
 
 
@@ -48,15 +49,27 @@ class Settings:
 _NEAR = ((0.05, 1.0), (0.02, 2.0))
 _WIDE = ((0.1, 1.0), (0.2, 2.0))
 
-# No transform and no prior is best for all tasks, so they take turns.
-_TURNS: tuple[tuple[Callable[[Floats], Floats], Prior], ...] = (
-    (targets.ranked, process.WIDE),
-    (targets.powered, process.NARROW),
-    (targets.mixed, process.WIDE),
-    (targets.ranked, process.NARROW),
-    (targets.powered, process.WIDE),
-    (targets.mixed, process.NARROW),
+Turns = tuple[tuple[Callable[[Floats], Floats], Prior], ...]
+
+# No transform and no prior is best for all tasks, so they take turns. While there are few results,
+# what is near the best must stand out from the rest.
+_FIRST: Turns = (
+    (targets.far_regret, NARROW),
+    (targets.regret, WIDE),
+    (targets.near_regret, NARROW),
+    (targets.far_regret, WIDE),
+    (targets.regret, NARROW),
+    (targets.near_regret, WIDE),
 )
+_THEN: Turns = (
+    (targets.ranked, WIDE),
+    (targets.powered, NARROW),
+    (targets.mixed, WIDE),
+    (targets.ranked, NARROW),
+    (targets.powered, WIDE),
+    (targets.mixed, NARROW),
+)
+_THEN_FROM = 20
 
 # Streams of random numbers beside those of the trials' own numbers.
 _START, _HYPER = 2**40, 2**41
@@ -123,9 +136,7 @@ class BayesianSearch:
             proposals.mutated(
                 encoding, parents, settings.mutants // 2, rng, scale=scale, changes=changes
             )
-            for scale, changes in (
-                ((0.05, 1.0), (0.02, 2.0)) if local else ((0.1, 1.0), (0.2, 2.0))
-            )
+            for scale, changes in (_NEAR if local else _WIDE)
         ]
         rows = np.concatenate(
             mutants if local else [proposals.anywhere(encoding, settings.random, rng), *mutants]
@@ -180,7 +191,7 @@ class BayesianSearch:
 
     def _model(self) -> _Model:
         """Of what has been told; the same for all trials asked until more is told."""
-        turn = self._asked % len(_TURNS)
+        turn = self._asked % len(_FIRST)
         key = (len(self._results), turn)
         if self._fitted is None or self._fitted[:2] != key:
             rng = seeds.generator(self._problem.seed, _HYPER + len(self._results), turn)
@@ -198,10 +209,18 @@ class BayesianSearch:
         losses = _scalarized(
             np.array([r.losses for r in results if r.outcome is Outcome.MEASURED]), rng
         )
-        transform, prior = _TURNS[turn]
+        # Several objectives are one loss with new weights each time: none of its bests stands out.
+        early = len(results) < _THEN_FROM and self._problem.objectives == 1
+        transform, prior = (_FIRST if early else _THEN)[turn]
         goals = transform(losses)
-        samples = self._settings.samples
-        objective = process.fit(places[measured], owner, goals, rng, samples=samples, prior=prior)
+        objective = process.fit(
+            places[measured],
+            owner,
+            goals,
+            rng,
+            samples=self._settings.samples,
+            prior=prior,
+        )
         limits = []
         if not measured.all():
             broken = np.where(measured, -1.0, 1.0)
