@@ -105,7 +105,8 @@ def main(arguments: Sequence[str]) -> int:
                         file.write(json.dumps(runs[-1].as_json()) + "\n")
     print(report.text(runs, peers=_PEERS))
     if chosen.plot:
-        report.plot(runs, chosen.plot, {task: wanted(table(task)) for task in TASKS}, UNTIL)
+        goals = {task: wanted(table(task)) for task in {each.task for each in runs}}
+        report.plot(runs, chosen.plot, goals, UNTIL)
     return 0
 
 
