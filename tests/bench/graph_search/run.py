@@ -33,7 +33,7 @@ from keeptune.search.optimizers.base import (  # noqa: E402
 )
 from tests.bench.graph_search.store import Store, folder  # noqa: E402
 from tests.bench.graph_search.tasks import TASKS, Task  # noqa: E402
-from tests.bench.search_quality.scores import Scale, Summary, summaries  # noqa: E402
+from tests.bench.search_quality import scores as scoring  # noqa: E402
 
 METHODS = "random,regularized-evolution,genetic-programming,neat,auto"
 
@@ -42,7 +42,7 @@ METHODS = "random,regularized-evolution,genetic-programming,neat,auto"
 class Comparison:
     """Scores by method and task; each an array of seeds."""
 
-    summaries: dict[str, Summary]
+    summaries: dict[str, scoring.Summary]
     by_task: dict[str, dict[str, float]]
 
 
@@ -69,32 +69,23 @@ def compare(
     methods: list[str], tasks: list[Task], seeds: range, trials: int, batch: int, store: Store
 ) -> Comparison:
     """0 = the best known of a task, 1 = the median of random search in this very run."""
-    final: dict[str, list[list[float]]] = {method: [] for method in methods}
+    runs: dict[str, list[list[list[float]]]] = {method: [] for method in methods}
     for task in tasks:
         began = time.monotonic()
         for method in methods:
-            final[method].append(
-                [min(play(method, task, seed, trials, batch, store)) for seed in seeds]
-            )
+            runs[method].append([play(method, task, seed, trials, batch, store) for seed in seeds])
         print(f"{task.name}: {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-    scales = [
-        Scale(store.best(task), float(np.median(final["random"][i])))
-        for i, task in enumerate(tasks)
-    ]
-    scores = {
-        method: np.array(
-            [
-                [scale.score(loss) for loss in losses]
-                for scale, losses in zip(scales, own, strict=True)
-            ]
-        )
-        for method, own in final.items()
-    }
+    scores = {method: np.empty((len(tasks), len(seeds))) for method in methods}
+    for i, task in enumerate(tasks):
+        pool = [loss for losses in runs["random"][i] for loss in losses]
+        scale = scoring.Scale(store.best(task), scoring.random_median(pool, trials))
+        for method in methods:
+            scores[method][i] = [scale.score(min(losses)) for losses in runs[method][i]]
     by_task = {
         task.name: {method: float(scores[method][i].mean()) for method in methods}
         for i, task in enumerate(tasks)
     }
-    return Comparison(summaries(scores), by_task)
+    return Comparison(scoring.summaries(scores), by_task)
 
 
 def table(comparison: Comparison) -> str:

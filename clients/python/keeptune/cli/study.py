@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from keeptune.client.async_client import AsyncClient
 
 
+_FLAGS = ("conditional", "constraints", "parallel", "graphs")
+
+
 @click.group()
 def study() -> None:
     """Searches for good parameters: a space, metrics, a budget, and their trials."""
@@ -207,7 +210,7 @@ def algorithms(session: Session, everything: bool) -> None:
         shown,
         [
             ("NAME", lambda m: m.name),
-            *((flag.upper(), _flag(flag)) for flag in ("conditional", "constraints", "parallel")),
+            *((flag.upper(), _flag(flag)) for flag in _FLAGS),
             ("DESCRIPTION", lambda m: m.description),
         ],
     )

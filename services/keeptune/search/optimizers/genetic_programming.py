@@ -62,7 +62,7 @@ class GeneticProgramming:
         self._problem = problem
         self._settings = settings
         self._first = settings.start or min(max(planned // 5, 4), 50)
-        self._population = settings.population or min(max(planned // 5, 5), 50)
+        self._population = settings.population or min(max(planned // 20, 6), 50)
         self._trials = Trials(problem.space)
         self._start = Start(problem, self._first)
 

@@ -58,8 +58,8 @@ class Settings:
     """`population` None = by the number of trials planned; `species` is how many are aimed at."""
 
     population: int | None = None
-    species: int = 4
-    crossed: float = 0.5
+    species: int = 3
+    crossed: float = 0.3
     between_species: float = 0.1
     parameter_weight: float = 0.5
     # How much more often a species has children for a better mean rank.
@@ -90,7 +90,7 @@ class Neat:
         self._space = problem.space
         self._plain = _plain_space(problem.space)
         self._settings = settings
-        self._size = settings.population or min(max(planned // 5, 6), 60)
+        self._size = settings.population or min(max(planned // 12, 7), 60)
         self._trials = Trials(problem.space)
         self._start = Start(problem, self._size)
         self._genomes: dict[int, _Genome] = {}
