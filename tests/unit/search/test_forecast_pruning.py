@@ -181,7 +181,7 @@ def test_the_forecast_covers_what_comes() -> None:
     assert 0.3 < sorted(ranks)[len(ranks) // 2] < 0.7
 
 
-def test_a_verdict_takes_little_time() -> None:
+def test_verdicts_and_long_histories_take_little_time() -> None:
     rule = ForecastRule(ForecastPruning(max_steps=10_000))
     rng = np.random.default_rng(0)
     for trial in range(60):
@@ -195,3 +195,9 @@ def test_a_verdict_takes_little_time() -> None:
         rule.verdict(99, points)
         best = min(best, time.perf_counter() - started)
     assert best < 0.02
+    started = time.process_time()
+    for trial in range(100, 300):
+        for step in range(100, 10_001, 1000):
+            rule.observe(trial, step, 1.0)
+        rule.finish(trial, completed=True, loss=1.0)
+    assert time.process_time() - started < 0.5

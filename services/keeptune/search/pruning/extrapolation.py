@@ -109,7 +109,9 @@ class Extrapolation:
 
     def learn(self, curve: Curve, result: float) -> None:
         """A curve that ran to its end, and what it came to."""
-        self._learn_shapes(curve, result)
+        if len(self._curves) < _MOST_CURVES:
+            # Later ones would tell little more, and a long history must be read in no time.
+            self._learn_shapes(curve, result)
         firsts, means = self._filled(curve.firsts), self._filled(curve.means)
         self._curves = [*self._curves, (firsts - result, means - result)][-_MOST_CURVES:]
         self._heights = [*self._heights, float(np.ptp(means))][-_MOST_CURVES:]
