@@ -353,3 +353,17 @@ async def _lease(client: Client, study: str) -> search_pb2.LeasedTrial:
             return given.trials[0]
         await asyncio.sleep(0.1)
     raise AssertionError("the lease never ran out")
+
+
+async def test_a_study_of_graphs_is_refused_with_what_can_take_it(client: Client) -> None:
+    graph = types_pb2.GraphSpace(
+        kinds=[types_pb2.LayerKind(kind="fc")], shape=types_pb2.GRAPH_SHAPE_CHAIN, max_nodes=3
+    )
+    searched = types_pb2.SearchSpace(parameters=[types_pb2.ParameterSpec(name="net", graph=graph)])
+    study = await client.study(space=searched, algorithm=search_pb2.Algorithm(name="neat"))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await client.create(study=study)
+    error = from_rpc_error(caught.value)
+    assert error.field == "training.study"
+    assert "the graph 'net'" in error.message
+    assert "optimize()" in error.violations[0].fix

@@ -90,3 +90,12 @@ def test_our_trainers_are_installed_and_describe_themselves() -> None:
     with pytest.raises(InvalidInput) as caught:
         trainers.get("trainers/imag", field="training.trainer")
     assert "trainers/image" in caught.value.fix
+
+
+def test_a_graph_is_no_parameter_of_a_trainer() -> None:
+    fixed = training_pb2.FixedParameters()
+    fixed.parameters["net"].graph_value.SetInParent()
+    with pytest.raises(InvalidInput) as caught:
+        training_from_proto(wish(study="", fixed=fixed))
+    assert "'net'" in caught.value.field
+    assert "no trainer builds" in caught.value.message
