@@ -16,6 +16,7 @@ from keeptune.retuning.decide import Step
 from keeptune.retuning.model import Fresh, Trigger
 from keeptune.retuning.peers import Made
 from keeptune.retuning.spec import RECENT, gate_for, parse_spec, study_of, training_of
+from keeptune.retuning.studies import ensure_study
 from keeptune.runtime.calls import calling
 from keeptune.runtime.convert import to_timestamp
 from keeptune.runtime.errors import AlreadyExists, FailedPrecondition, NotFound
@@ -127,13 +128,7 @@ async def _create_study(made: Made, retune: Retune, peers: Peers) -> Retune:
     study = study_of(spec, trainer)
     study.display_name = f"{retune.model}, {retune.trigger.lower()} retune"
     study.labels.update({"retune": made.id, "model": retune.model.removeprefix("models/")})
-    await calling(
-        peers.search.CreateStudy(
-            search_pb2.CreateStudyRequest(
-                request_id=made.request_id("study"), study_id=made.id, study=study
-            )
-        )
-    )
+    await ensure_study(made, study, peers)
     return replace(retune, study=made.study)
 
 

@@ -64,6 +64,10 @@ class Script:
     lost_answers: int = 0
     champion: str = ""
     captures: int = 1000
+    # Studies of the model's earlier retunes, the latest first, with how many trials completed.
+    studies: dict[str, int] = field(default_factory=dict)
+    # Those of which nothing means anything in the new space.
+    useless: tuple[str, ...] = ()
     # Method names that fail with UNAVAILABLE, this many times each.
     outages: Counter[str] = field(default_factory=Counter)
     # What methods refuse to do when they are only asked to check.
@@ -101,9 +105,26 @@ class Search(search_pb2_grpc.SearchServiceServicer):
     async def CreateStudy(self, request: Any, context: Any) -> Any:
         if request.validate_only:
             return self.script.checked("CreateStudy", request.study)
+        for i, name in enumerate(request.study.warm_start):
+            if name in self.script.useless:
+                raise InvalidInput(field=f"study.warm_start[{i}]", problem="teaches nothing")
         self.script.asked("CreateStudy", request.study_id)
         self.script.made["study"] = request.study
         return search_pb2.Study(name=f"studies/{request.study_id}")
+
+    async def GetStudy(self, request: Any, context: Any) -> Any:
+        if f"CreateStudy {request.name.removeprefix('studies/')}" not in self.script.calls:
+            raise NotFound(f"{request.name} does not exist")
+        return search_pb2.Study(name=request.name)
+
+    async def ListStudies(self, request: Any, context: Any) -> Any:
+        self.script.made["studies filter"] = request.filter
+        return search_pb2.ListStudiesResponse(
+            studies=[
+                search_pb2.Study(name=name, trial_counts=search_pb2.TrialCounts(completed=count))
+                for name, count in self.script.studies.items()
+            ]
+        )
 
     async def StopStudy(self, request: Any, context: Any) -> Any:
         self.script.asked("StopStudy", request.name)

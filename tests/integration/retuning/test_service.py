@@ -370,6 +370,17 @@ async def test_a_restart_goes_on_where_it_was(tmp_path: Path) -> None:
         assert script.calls[f"CreateTraining {identifier}"] == 1
 
 
+async def test_a_study_learns_from_the_model_s_earlier_ones(tmp_path: Path) -> None:
+    earlier = {"studies/e": 0, "studies/d": 9, "studies/c": 8, "studies/b": 7, "studies/a": 6}
+    script = Script(studies=earlier, useless=("studies/c",))
+    async with running(tmp_path, script) as service:
+        await service.apply(policy())
+        await service.newest_reaches("SUCCEEDED")
+        assert list(script.made["study"].warm_start) == ["studies/d", "studies/b"]
+        model = policy().model.removeprefix("models/")
+        assert script.made["studies filter"] == f'labels.model = "{model}"'
+
+
 async def test_watching_resumes_after_a_revision(tmp_path: Path) -> None:
     async with running(tmp_path) as service:
         await service.apply(policy())
