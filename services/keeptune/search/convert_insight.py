@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from keeptune.search.convert_space import value_to_proto
+from keeptune.search.extent import Extent
 from keeptune.search.insight import wording
 from keeptune.search.insight.dependence import Dependence
 from keeptune.search.insight.forest import Forest
@@ -62,6 +63,12 @@ def dependence_to_proto(
         r_squared=forest.r_squared,
         remark=wording.remark(forest),
     )
+
+
+def hypervolume_to_proto(found: Extent | None) -> search_pb2.Hypervolume | None:
+    if found is None:
+        return None
+    return search_pb2.Hypervolume(value=found.volume, reference_point=found.reference)
 
 
 def outlook_to_proto(prospect: Prospect) -> search_pb2.StudyOutlook:

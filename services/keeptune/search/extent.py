@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,8 +15,16 @@ from keeptune.search.pareto import Front, hypervolume, reference_point
 _MOST_WORK = 3000
 
 
-def of(front: Front, study: Study, wanted: Sequence[float]) -> tuple[list[float], float | None]:
-    """The reference point and the hypervolume up to it; none of either where it says nothing.
+@dataclass(frozen=True)
+class Extent:
+    """`volume` up to `reference`; None where it would take too long."""
+
+    reference: tuple[float, ...]
+    volume: float | None
+
+
+def of(front: Front, study: Study, wanted: Sequence[float]) -> Extent | None:
+    """None where there is one objective, or no trial.
 
     Raises InvalidInput for a wanted reference point that does not fit the objectives.
     """
@@ -29,10 +38,10 @@ def of(front: Front, study: Study, wanted: Sequence[float]) -> tuple[list[float]
         )
     losses = front.losses
     if len(objectives) == 1 or not len(losses):
-        return list(wanted), None
+        return None
     signs = np.array([metric.loss(1.0) for metric in objectives])
     reference = signs * np.array(wanted) if wanted else reference_point(losses)
-    at = (signs * reference).tolist()
+    at = tuple((signs * reference).tolist())
     if len(losses) ** (len(objectives) - 2) > _MOST_WORK:
-        return at, None
-    return at, hypervolume(losses, reference)
+        return Extent(at, None)
+    return Extent(at, hypervolume(losses, reference))

@@ -22,6 +22,7 @@ from keeptune.runtime.names import parse_study, parse_trial, study_name
 from keeptune.runtime.page_tokens import window
 from keeptune.search import (
     convert,
+    convert_insight,
     convert_study,
     extent,
     imports,
@@ -266,14 +267,13 @@ class SearchServicer(InsightServicer):
                 sql_store.studies.get(connection, study_name(study_id)),
             )
         )
-        reference, volume = await asyncio.get_running_loop().run_in_executor(
+        attained = await asyncio.get_running_loop().run_in_executor(
             self._executor, extent.of, front, record.doc, request.reference_point
         )
         return search_pb2.ListOptimalTrialsResponse(
             trials=[convert.trial_to_proto(trial) for trial in trials],
             next_page_token=token,
-            reference_point=reference,
-            hypervolume=volume,
+            hypervolume=convert_insight.hypervolume_to_proto(attained),
         )
 
     async def WatchStudy(

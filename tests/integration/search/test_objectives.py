@@ -64,12 +64,12 @@ async def test_a_front_comes_with_its_hypervolume(service: Service) -> None:
     )
     found = await optimal(service, 0.5, 40)
     assert [each.name[-1] for each in found.trials] == ["1", "2"]
-    assert list(found.reference_point) == [0.5, 40]
-    assert found.hypervolume == pytest.approx(0.1 * 10 + 0.3 * 30)
+    assert list(found.hypervolume.reference_point) == [0.5, 40]
+    assert found.hypervolume.value == pytest.approx(0.1 * 10 + 0.3 * 30)
     # By default a tenth of the front's span behind its worst.
     found = await optimal(service)
-    assert list(found.reference_point) == pytest.approx([0.79, 32])
-    assert found.hypervolume == pytest.approx(0.1 * 2 + 0.01 * 22)
+    assert list(found.hypervolume.reference_point) == pytest.approx([0.79, 32])
+    assert found.hypervolume.value == pytest.approx(0.1 * 2 + 0.01 * 22)
     with pytest.raises(InvalidInput, match="accuracy, size") as caught:
         await optimal(service, 0.5)
     assert caught.value.field == "reference_point"

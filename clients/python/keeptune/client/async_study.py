@@ -180,11 +180,12 @@ class AsyncStudy:
                 parent=self.name, reference_point=reference_point or ()
             )
         )
+        volume = answer.hypervolume
         return Front(
             objectives=self.objectives,
             trials=tuple(results.trial(each) for each in answer.trials),
-            hypervolume=answer.hypervolume if answer.HasField("hypervolume") else None,
-            reference_point=tuple(answer.reference_point),
+            hypervolume=volume.value if volume.HasField("value") else None,
+            reference_point=tuple(volume.reference_point),
         )
 
     async def results(
