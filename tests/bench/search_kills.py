@@ -78,7 +78,8 @@ class Study:
                 done = search_pb2.CompleteTrialRequest(
                     trial=leased.trial.name,
                     lease_token=leased.lease.token,
-                    request_id=f"{worker}/{leased.trial.name}",
+                    # Of this lease: who lost it gets another answer by the next.
+                    request_id=f"{worker}/{leased.trial.name}/{leased.lease.token}",
                 )
                 loss = service.objective(service.values(leased.trial))
                 done.measurement.metrics["loss"] = loss
@@ -131,7 +132,7 @@ async def played(
                 replicas.append(Service(stub, SystemClock()))
             asked = service.study(algorithm=algorithm, max_trials=trials)
             # Who vanishes with a trial must not hold up the end for long.
-            asked.lease_duration.FromSeconds(30)
+            asked.lease_duration.FromSeconds(60)
             await replicas[-1].create(asked)
             study = Study(replicas, trials)
             killing = asyncio.create_task(killed(study, started[0], kills, random.Random(seed)))

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Connection, Insert, Select, Update
@@ -23,6 +25,9 @@ _DIALECTS: dict[str, Dialect] = {
     "sqlite": sqlite.dialect(paramstyle="qmark"),
     "postgresql": postgresql.psycopg.dialect(paramstyle="format"),  # type: ignore[no-untyped-call]
 }
+
+# 20 columns of these are below what SQLite takes, of 32766 parameters.
+_MOST_ROWS = 256
 
 
 class _Compiled:
@@ -55,10 +60,29 @@ class Bulk(_Compiled):
 
     def __init__(self, statement: Insert | Update, columns: Sequence[str] = ()) -> None:
         super().__init__(statement, columns or [each.name for each in statement.table.columns])
+        self._inserts = isinstance(statement, Insert)
 
     def __call__(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-        if rows:
-            connection.exec_driver_sql(self._sql[connection.dialect.name], list(rows))
+        sql = self._sql[connection.dialect.name]
+        if not self._inserts:
+            if rows:
+                connection.exec_driver_sql(sql, list(rows))
+            return
+        # Many rows in one statement, of few sizes so that each is prepared once. Also on SQLite:
+        # each step of one hands Python's lock to another thread and waits to get it back.
+        start = 0
+        while start < len(rows):
+            count = min(_MOST_ROWS, 1 << ((len(rows) - start).bit_length() - 1))
+            values = tuple(chain.from_iterable(rows[start : start + count]))
+            connection.exec_driver_sql(_repeated(sql, count), values)
+            start += count
+
+
+@cache
+def _repeated(sql: str, count: int) -> str:
+    """An INSERT of one row as one of `count` rows."""
+    head, _, row = sql.partition(" VALUES ")
+    return f"{head} VALUES {', '.join([row] * count)}"
 
 
 @contextmanager

@@ -23,9 +23,10 @@ from keeptune.runtime import ledger
 from keeptune.runtime.bulk import sent_together
 from keeptune.runtime.db import Database
 from keeptune.runtime.errors import KeeptuneError, ResourceExhausted
+from keeptune.search.known import Known
 from keeptune.search.leasing import NeedSuggestionsError
 from keeptune.search.suggestions import Suggestions
-from keeptune.search.unit_of_work import Known, UnitOfWork
+from keeptune.search.unit_of_work import UnitOfWork
 
 M = TypeVar("M", bound=Message)
 

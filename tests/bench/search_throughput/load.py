@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import grpc
@@ -24,20 +25,31 @@ import psutil
 from keeptune.v1 import search_pb2, search_pb2_grpc
 
 STUDY = "studies/s"
-_WARM_UP = 1.0
+_WARM_UP = 0.5
 
 
 @dataclass
 class Window:
-    """Pairs count from `begin` to `end`, in seconds of the monotonic clock."""
+    """Pairs count for `seconds`, which begin a moment after all clients have their first trial."""
 
-    begin: float
-    end: float
+    clients: int
+    seconds: float
+    begin: float = math.inf
+    end: float = math.inf
+    arrived: int = 0
     pairs: int = 0
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def is_over(self) -> bool:
         return time.monotonic() >= self.end
+
+    def arrive(self) -> None:
+        self.arrived += 1
+        if self.arrived == self.clients:
+            self.begin = time.monotonic() + _WARM_UP
+            self.end = self.begin + self.seconds
+            self.begun.set()
 
     def count(self) -> None:
         if self.begin <= time.monotonic() < self.end:
@@ -74,6 +86,8 @@ async def in_two_calls(stub: Stub, metadata: Metadata, worker: str, window: Wind
     while not window.is_over:
         answer = await stub.SuggestTrials(suggest(worker, number), metadata=metadata)
         (leased,) = answer.trials
+        if not number:
+            window.arrive()
         await stub.CompleteTrial(complete(leased, worker, number), metadata=metadata)
         window.count()
         number += 1
@@ -82,6 +96,7 @@ async def in_two_calls(stub: Stub, metadata: Metadata, worker: str, window: Wind
 async def in_one_call(stub: Stub, metadata: Metadata, worker: str, window: Window) -> None:
     """CompleteTrial, which brings the next trial."""
     (leased,) = (await stub.SuggestTrials(suggest(worker, 0), metadata=metadata)).trials
+    window.arrive()
     number = 0
     while not window.is_over:
         request = complete(leased, worker, number, following=1)
@@ -96,6 +111,7 @@ async def on_a_stream(stub: Stub, metadata: Metadata, worker: str, window: Windo
     call = stub.WorkTrials(metadata=metadata)
     await call.write(search_pb2.WorkTrialsRequest(suggest=suggest(worker, 0)))
     (leased,) = (await _read(call)).suggest.trials
+    window.arrive()
     number = 0
     while not window.is_over:
         request = complete(leased, worker, number, following=1)
@@ -146,12 +162,15 @@ async def main() -> None:
                 grpc.aio.insecure_channel(address, options=options)
             )
             stubs.append(search_pb2_grpc.SearchServiceStub(channel))  # type: ignore[arg-type]
-        begin = time.monotonic() + _WARM_UP
-        window = Window(begin, begin + float(seconds))
+        window = Window(int(clients), float(seconds))
         session = f"{time.time_ns():x}"
         working = asyncio.gather(
             *(WAYS[way](stub, metadata, f"{session}-{i}", window) for i, stub in enumerate(stubs))
         )
+        begun = asyncio.create_task(window.begun.wait())
+        await asyncio.wait([working, begun], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            await working  # it failed
         await asyncio.sleep(window.begin - time.monotonic())
         before = cpu_of(servers)
         await asyncio.sleep(window.end - time.monotonic())
