@@ -28,17 +28,21 @@ from keeptune.search.optimizers.standing import is_usable
 _NOISY = Prior(length=-0.25, length_deviation=1.3, noise=-3.0, noise_deviation=1.5)
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
 _CONTENDERS = 40
+_LEADING, _FEWEST = 0.25, 3
 
 
 @dataclass(frozen=True)
 class Incumbents:
-    """`rows` (m, P) are the m configurations that are feasible as far as is known, `measured` (m,)
-    how often each was, `latest` the number of its latest trial. Losses are `middle` + `unit` times
-    those of the process; `rows` without process = there is nothing to compare yet."""
+    """What is known of the m configurations that are feasible as far as is known.
+
+    `rows` (m, P), `measured` (m,) how often each was, `averages` (m,) what it had on average, and
+    `latest` the number of its latest trial. Losses are `middle` + `unit` times the process's.
+    """
 
     encoding: Encoding
     rows: Floats
     measured: Ints
+    averages: Floats
     latest: tuple[int, ...]
     process: Process
     middle: float
@@ -82,6 +86,7 @@ class Incumbents:
             encoding,
             rows[[found[0] for found in places.values()]],
             np.array([len(found) for found in places.values()]),
+            np.array([losses[found].mean() for found in places.values()]),
             tuple(usable[found[-1]].number for found in places.values()),
             fitted,
             middle,
@@ -110,8 +115,13 @@ class Incumbents:
 
     @property
     def best(self) -> int:
-        """Which of them is expected to be the best."""
-        return int(self.means.argmin())
+        """Which of them is expected to be the best, among the quarter whose own measurements are.
+
+        A process that takes for noise what it cannot explain must not explain a bad one away.
+        """
+        count = max(_FEWEST, math.ceil(_LEADING * len(self.rows)))
+        leading = np.argsort(self.averages, kind="stable")[:count]
+        return int(leading[self.means[leading].argmin()])
 
     def gradient(self, rows: Floats) -> Floats:
         """By how much one measurement at each of the rows (k, P) is expected to better the choice,
