@@ -155,9 +155,7 @@ def trial_to_proto(
         end_time=to_timestamp(trial.end_time),
         source=trial.source,
         because=trial.because,
-        continue_from=(
-            trial_name(trial.study, trial.continue_from) if trial.continue_from else ""
-        ),
+        continue_from=(trial_name(trial.study, trial.continue_from) if trial.continue_from else ""),
     )
 
 
