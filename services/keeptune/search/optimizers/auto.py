@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 from keeptune.search.domains import Categories
-from keeptune.search.optimizers import genetic_programming, hedged, hypervolume, nsga2
+from keeptune.search.optimizers import genetic_programming, hedged, hypervolume, neat, nsga2
 from keeptune.search.optimizers.base import (
     Algorithm,
     Nothing,
@@ -23,6 +23,7 @@ from keeptune.search.optimizers.base import (
 )
 from keeptune.search.optimizers.nevergrad import NevergradSearch
 from keeptune.search.optimizers.quasi_random import QuasiRandomSearch
+from keeptune.search.space import GraphSpace, Shape
 
 ALGORITHM = Algorithm(
     name="auto",
@@ -95,11 +96,14 @@ def _for_several(problem: Problem, few_trials: bool, trials: str) -> Choice:
 
 
 def _for_graphs(problem: Problem) -> Choice:
-    """What tests/bench/graph_search found best of those that search graphs."""
-    return Choice(
-        genetic_programming.ALGORITHM.name,
-        f"{problem.space.graphs[0]} is a graph: the best ones exchange parts and change a little",
-    )
+    """What tests/bench/graph_search found best, by the shape of the first graph."""
+    name = problem.space.graphs[0]
+    domain = problem.space.by_name[name].domain
+    if isinstance(domain, GraphSpace) and domain.shape is Shape.TREE:
+        because = f"{name} is a graph, a typed tree: the best ones exchange parts"
+        return Choice(genetic_programming.ALGORITHM.name, because)
+    because = f"{name} is a graph of layers: small ones grow, and species shelter what is new"
+    return Choice(neat.ALGORITHM.name, because)
 
 
 class StartedSearch:
