@@ -28,7 +28,7 @@ from keeptune.search.optimizers.standing import is_usable
 _NOISY = Prior(length=-0.25, length_deviation=1.3, noise=-3.0, noise_deviation=1.5)
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
 _CONTENDERS = 40
-_LEADING, _FEWEST = 0.25, 3
+_LEADING, _FEWEST = 0.1, 3
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Incumbents:
 
     @property
     def best(self) -> int:
-        """Which of them is expected to be the best, among the quarter whose own measurements are.
+        """Which of them is expected to be the best, among the tenth whose own measurements are.
 
         A process that takes for noise what it cannot explain must not explain a bad one away.
         """
