@@ -179,7 +179,7 @@ class HypervolumeSearch:
             pending,
             rng,
             limit=self._limit(known, turn),
-            noisy=False,
+            noisy=self._problem.noisy,
         )
         ranked = [i for i in order(known) if known[i].is_feasible] or order(known)
         count = max(5, sum(1 for i in ranked if known[i].is_feasible) // 4)
