@@ -32,7 +32,7 @@ _REPORT = "demo-report"
     help="Folder of the picture and the HTML page.",
 )
 @click.option("--rate", default=50.0, show_default=True, help="Requests a second.")
-@click.option("--sampling-rate", default=0.5, show_default=True, help="Share that is sampled.")
+@click.option("--sampling-rate", default=0.75, show_default=True, help="Share that is sampled.")
 @click.option("--calm-requests", default=3000, show_default=True, help="Before the camera changes.")
 @click.option("--trials", default=24, show_default=True, help="Of each study.")
 @click.option("--apart", is_flag=True, help="Each service in a process of its own.")

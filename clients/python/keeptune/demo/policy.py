@@ -25,7 +25,7 @@ def write_policy(
         "data": {
             "training": [{"uri": str(training)}],
             "evaluation": [{"uri": str(evaluation), "display_name": "original"}],
-            "fresh": {"enabled": True, "min_rows": 1200, "max_wait": "300s"},
+            "fresh": {"enabled": True, "min_rows": 1800, "max_wait": "300s"},
         },
         "search": {
             "budget": {"max_trials": trials},

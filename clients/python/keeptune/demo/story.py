@@ -36,7 +36,7 @@ class Script:
     rate: float = 50.0
     calm_requests: int = 3000
     trials: int = 24
-    sampling_rate: float = 0.5
+    sampling_rate: float = 0.75
     camera: Camera = KNOCKED
     act_seconds: float = 240.0
     # How long a request is tried again; 0 = the server is never away.
