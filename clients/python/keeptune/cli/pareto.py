@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from keeptune.cli import output, verbs
+from keeptune.cli import output, plot, verbs
 from keeptune.cli.options import json_option
 from keeptune.cli.session import Session, pass_session
 
@@ -144,20 +144,14 @@ def _picture(front: Front, trials: Sequence[TrialResult]) -> list[str]:
 def _draw(front: Front, trials: Sequence[TrialResult], study: str, file: Path) -> None:
     """The first two objectives. Raises FailedPrecondition where Matplotlib is not installed,
     InvalidInput for other endings."""
-    from keeptune.runtime.errors import FailedPrecondition, InvalidInput
+    from keeptune.runtime.errors import InvalidInput
 
     if file.suffix not in (".png", ".svg"):
         raise InvalidInput(
             field="output", problem=f"is {file}", fix="give a name that ends in .png or .svg"
         )
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        raise FailedPrecondition(
-            "Matplotlib is not installed here", fix="pip install 'keeptune[demo]' or matplotlib"
-        ) from None
     first, second = front.objectives[:2]
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
+    figure = plot.blank(6, 4.5)
     axis = figure.subplots()
     found = [t for t in trials if first in t.metrics and second in t.metrics]
     for members, colour, label in ((found, _GREY, "completed"), (front.trials, _BLUE, "front")):

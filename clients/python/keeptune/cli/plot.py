@@ -87,7 +87,8 @@ def draw(picture: Picture, file: Path) -> None:
     file.write_text(_page(picture, drawing.getvalue()))
 
 
-def _figure(picture: Picture) -> Figure:
+def blank(width: float, height: float) -> Figure:
+    """An empty figure, inches. Raises FailedPrecondition where Matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
@@ -96,11 +97,15 @@ def _figure(picture: Picture) -> Figure:
         raise FailedPrecondition(
             "Matplotlib is not installed here", fix="pip install 'keeptune[demo]' or matplotlib"
         ) from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _figure(picture: Picture) -> Figure:
     names = sorted({name for trial in picture.trials for name in trial.parameters})
     varied = [name for name in names if len({str(v) for v in _values(picture, name)}) > 1]
     shown = varied[:_PARAMETERS]
     rows = math.ceil((len(shown) + 1) / _COLUMNS)
-    figure = Figure(figsize=(4.2 * _COLUMNS, 3.2 * rows), layout="constrained")
+    figure = blank(4.2 * _COLUMNS, 3.2 * rows)
     axes = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
     _draw_best_so_far(axes[0], picture)
     for axis, name in zip(axes[1:], shown, strict=False):
