@@ -81,13 +81,15 @@ class Service:
         return found
 
     def workers(self) -> list[psutil.Process]:
-        """Empty while there is no nursery."""
+        """All at one moment; empty while there is no nursery."""
         assert self.process is not None
-        return [
+        found = [
             worker
             for nursery in psutil.Process(self.process.pid).children()
             for worker in nursery.children()
         ]
+        # Listing takes so long that one may end and the next begin meanwhile.
+        return [worker for worker in found if worker.is_running()]
 
 
 @dataclass
