@@ -22,11 +22,12 @@ from keeptune.search.optimizers.base import (
     Suggestion,
 )
 from keeptune.search.optimizers.bayesian import ALGORITHM, process, proposals, targets
-from keeptune.search.optimizers.bayesian.encoding import Encoding, Floats, unseen
+from keeptune.search.optimizers.bayesian.encoding import Floats, unseen
 from keeptune.search.optimizers.bayesian.evidence import NARROW, WIDE, Prior
 from keeptune.search.optimizers.bayesian.feasibility import Limit
 from keeptune.search.optimizers.bayesian.improvement import log_expected_improvement
 from keeptune.search.optimizers.bayesian.process import Process
+from keeptune.search.optimizers.bayesian.visited import Visited
 from keeptune.search.space import Assignment
 
 
@@ -71,24 +72,16 @@ _THEN: Turns = (
 )
 _THEN_FROM = 20
 
-# Streams of random numbers beside those of the trials' own numbers.
-_START, _HYPER = 2**40, 2**41
-_MAX_GRID = 20_000
+# Streams of random numbers beside those of the trials' own numbers and of the start.
+_HYPER = 2**41
 
 
 class BayesianSearch:
     def __init__(self, problem: Problem, settings: Settings = Settings()) -> None:
         self._problem = problem
         self._settings = settings
-        self._encoding = Encoding(problem.space)
-        self._start = proposals.even_start(
-            self._encoding, start_points(problem), seeds.generator(problem.seed, _START)
-        )
-        self._asked = 0
-        self._seen: set[bytes] = set()
-        self._pending: dict[int, Floats] = {}
-        self._rows: list[Floats] = []
-        self._results: list[Result] = []
+        self._visited = Visited(problem)
+        self._encoding = self._visited.encoding
         self._fitted: tuple[int, int, _Model] | None = None
 
     def ask(self, number: int) -> Suggestion | Nothing:
@@ -102,35 +95,22 @@ class BayesianSearch:
 
     def adopt(self, number: int, parameters: Assignment) -> None:
         """As if `ask` had suggested these parameters for trial `number`."""
-        row = self._encoding.encode(parameters)
-        self._asked += 1
-        self._pending[number] = row
-        self._seen.update(self._encoding.keys(row[None]))
+        self._visited.ask(number, parameters)
 
     def tell(self, result: Result) -> None:
-        self._pending.pop(result.number, None)
-        row = self._encoding.encode(result.parameters)
-        self._seen.update(self._encoding.keys(row[None]))
-        if result.outcome is not Outcome.FAILED:
-            self._rows.append(row)
-            self._results.append(result)
+        self._visited.tell(result, learn=result.outcome is not Outcome.FAILED)
 
     def _next(self, rng: np.random.Generator) -> tuple[Floats | None, str]:
-        measured = sum(result.outcome is Outcome.MEASURED for result in self._results)
-        if measured < 2 or measured + len(self._pending) < len(self._start):
-            if self._asked < len(self._start):
-                row = self._start[self._asked]
-                if unseen(self._encoding.keys(row[None]), self._seen):
-                    return row, "explore: an even start"
-            return self._any_new(rng), "explore: a random point of the start"
+        if self._visited.at_start:
+            return self._visited.opening(rng)
         return self._improve(rng)
 
     def _improve(self, rng: np.random.Generator) -> tuple[Floats | None, str]:
         encoding, settings = self._encoding, self._settings
         model = self._model()
-        if self._pending:
-            model = model.believe(encoding.places(np.array(list(self._pending.values()))))
-        local = self._asked % settings.local_every == settings.local_every - 1
+        if self._visited.pending:
+            model = model.believe(encoding.places(np.array(list(self._visited.pending.values()))))
+        local = self._visited.asked % settings.local_every == settings.local_every - 1
         parents = model.parents
         mutants = [
             proposals.mutated(
@@ -155,7 +135,7 @@ class BayesianSearch:
             )
             rows, scores = self._scored(model, children, (rows, scores))
         if not len(rows):
-            return self._any_new(rng), "explore: a random point"
+            return self._visited.any_new(rng), "explore: a random point"
         return rows[0], model.reason(encoding.places(rows[:1]), local=local)
 
     def _scored(
@@ -163,7 +143,7 @@ class BayesianSearch:
     ) -> tuple[Floats, Floats]:
         """The new ones with those known, best first."""
         encoding = self._encoding
-        rows = rows[unseen(encoding.keys(rows), self._seen)]
+        rows = rows[unseen(encoding.keys(rows), self._visited.seen)]
         scores = model.score(encoding.places(rows)) if len(rows) else np.zeros(0)
         if known is not None:
             rows = np.concatenate([known[0], rows])
@@ -173,35 +153,19 @@ class BayesianSearch:
         order = np.argsort(-scores, kind="stable")[: self._settings.survivors]
         return rows[order], scores[order]
 
-    def _any_new(self, rng: np.random.Generator) -> Floats | None:
-        """A point not tried yet; None when there is none."""
-        for count in (1, 64, 1024):
-            rows = proposals.anywhere(self._encoding, count, rng)
-            new = unseen(self._encoding.keys(rows), self._seen)
-            if new:
-                return np.asarray(rows[new[0]])
-        if self._problem.space.size(_MAX_GRID) is None:
-            return np.asarray(proposals.anywhere(self._encoding, 1, rng)[0])
-        left = [
-            row
-            for row in map(self._encoding.encode, self._problem.space.grid(1))
-            if unseen(self._encoding.keys(row[None]), self._seen)
-        ]
-        return left[rng.integers(len(left))] if left else None
-
     def _model(self) -> _Model:
         """Of what has been told; the same for all trials asked until more is told."""
-        turn = self._asked % len(_FIRST)
-        key = (len(self._results), turn)
+        turn = self._visited.asked % len(_FIRST)
+        key = (len(self._visited.results), turn)
         if self._fitted is None or self._fitted[:2] != key:
-            rng = seeds.generator(self._problem.seed, _HYPER + len(self._results), turn)
+            rng = seeds.generator(self._problem.seed, _HYPER + len(self._visited.results), turn)
             self._fitted = (*key, self._fit(rng, turn))
         return self._fitted[2]
 
     def _fit(self, rng: np.random.Generator, turn: int) -> _Model:
         chosen = self._chosen(rng)
-        rows = np.array([self._rows[i] for i in chosen])
-        results = [self._results[i] for i in chosen]
+        rows = np.array([self._visited.rows[i] for i in chosen])
+        results = [self._visited.results[i] for i in chosen]
         places = self._encoding.places(rows)
         owner = self._encoding.owner
         measured = np.array([result.outcome is Outcome.MEASURED for result in results])
@@ -243,15 +207,15 @@ class BayesianSearch:
         )
 
     def _chosen(self, rng: np.random.Generator) -> list[int]:
-        count = len(self._results)
+        count = len(self._visited.results)
         limit = self._settings.observations
         if count <= limit:
             return list(range(count))
         by_loss = sorted(
             range(count),
             key=lambda i: (
-                not self._results[i].is_feasible,
-                self._results[i].losses[0] if self._results[i].losses else math.inf,
+                not self._visited.results[i].is_feasible,
+                self._visited.results[i].losses[0] if self._visited.results[i].losses else math.inf,
             ),
         )
         kept = set(by_loss[: limit // 2])
@@ -294,13 +258,6 @@ class _Model:
         if gain > 0:
             return f"exploit{where}: expected to beat the best by {gain / doubt:.2g} deviations"
         return f"explore{where}: expected {-gain / doubt:.2g} deviations behind the best"
-
-
-def start_points(problem: Problem) -> int:
-    """How many points cover the space at first: 6 to 12, at most a quarter of the budget."""
-    wanted = min(max(6, len(problem.space.free) + 2), 12)
-    most = (problem.trials or 100) // 4
-    return max(2, min(wanted, most))
 
 
 def _scalarized(losses: Floats, rng: np.random.Generator) -> Floats:

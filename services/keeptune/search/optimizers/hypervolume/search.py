@@ -14,10 +14,10 @@ import numpy as np
 from keeptune.search.optimizers import seeds
 from keeptune.search.optimizers.base import Nothing, Outcome, Problem, Result, Suggestion
 from keeptune.search.optimizers.bayesian import process, proposals, targets
-from keeptune.search.optimizers.bayesian.encoding import Encoding, Floats, unseen
+from keeptune.search.optimizers.bayesian.encoding import Floats, unseen
 from keeptune.search.optimizers.bayesian.evidence import NARROW, WIDE, Prior
 from keeptune.search.optimizers.bayesian.feasibility import Limit
-from keeptune.search.optimizers.bayesian.search import start_points
+from keeptune.search.optimizers.bayesian.visited import Visited
 from keeptune.search.optimizers.hypervolume import ALGORITHM
 from keeptune.search.optimizers.hypervolume.model import Hyper, Model, believed
 from keeptune.search.optimizers.standing import is_usable, order
@@ -50,24 +50,16 @@ _TURNS: tuple[tuple[Callable[[Floats], Floats], Prior], ...] = (
 _MUTATIONS = ((0.05, 1.0), (0.15, 2.0))
 _REFINEMENT = 0.06
 
-# Streams of random numbers beside those of the trials' own numbers.
-_START, _HYPER = 2**40, 2**41
-_MAX_GRID = 20_000
+# Streams of random numbers beside those of the trials' own numbers and of the start.
+_HYPER = 2**41
 
 
 class HypervolumeSearch:
     def __init__(self, problem: Problem, settings: Settings = Settings()) -> None:
         self._problem = problem
         self._settings = settings
-        self._encoding = Encoding(problem.space)
-        self._start = proposals.even_start(
-            self._encoding, start_points(problem), seeds.generator(problem.seed, _START)
-        )
-        self._asked = 0
-        self._seen: set[bytes] = set()
-        self._pending: dict[int, Floats] = {}
-        self._rows: list[Floats] = []
-        self._results: list[Result] = []
+        self._visited = Visited(problem)
+        self._encoding = self._visited.encoding
         self._hypers: dict[tuple[int, int], tuple[Hyper, ...]] = {}
 
     def ask(self, number: int) -> Suggestion | Nothing:
@@ -81,27 +73,14 @@ class HypervolumeSearch:
 
     def adopt(self, number: int, parameters: Assignment) -> None:
         """As if `ask` had suggested these parameters for trial `number`."""
-        row = self._encoding.encode(parameters)
-        self._asked += 1
-        self._pending[number] = row
-        self._seen.update(self._encoding.keys(row[None]))
+        self._visited.ask(number, parameters)
 
     def tell(self, result: Result) -> None:
-        self._pending.pop(result.number, None)
-        row = self._encoding.encode(result.parameters)
-        self._seen.update(self._encoding.keys(row[None]))
-        if result.outcome is Outcome.INFEASIBLE or is_usable(result):
-            self._rows.append(row)
-            self._results.append(result)
+        self._visited.tell(result, learn=result.outcome is Outcome.INFEASIBLE or is_usable(result))
 
     def _next(self, rng: np.random.Generator) -> tuple[Floats | None, str]:
-        measured = sum(result.outcome is Outcome.MEASURED for result in self._results)
-        if measured < 2 or measured + len(self._pending) < len(self._start):
-            if self._asked < len(self._start):
-                row = self._start[self._asked]
-                if unseen(self._encoding.keys(row[None]), self._seen):
-                    return row, "explore: an even start"
-            return self._any_new(rng), "explore: a random point of the start"
+        if self._visited.at_start:
+            return self._visited.opening(rng)
         return self._improve(rng)
 
     def _improve(self, rng: np.random.Generator) -> tuple[Floats | None, str]:
@@ -126,7 +105,7 @@ class HypervolumeSearch:
         rows, scores = self._best_of(model, rows, np.zeros((0, encoding.dimension)), np.zeros(0))
         for _ in range(settings.rounds):
             if not len(rows):
-                return self._any_new(rng), "explore: a random point"
+                return self._visited.any_new(rng), "explore: a random point"
             children = proposals.mutated(
                 encoding, rows, settings.mutants // 2, rng, scale=_REFINEMENT, changes=1.0
             )
@@ -138,38 +117,24 @@ class HypervolumeSearch:
     ) -> tuple[Floats, Floats]:
         """The new ones with those whose scores are known, best first."""
         encoding = self._encoding
-        new = new[unseen(encoding.keys(new), self._seen.union(encoding.keys(rows)))]
+        new = new[unseen(encoding.keys(new), self._visited.seen.union(encoding.keys(rows)))]
         if len(new):
             rows = np.concatenate([rows, new])
             scores = np.concatenate([scores, model.score(encoding.places(new))])
         best = np.argsort(-scores, kind="stable")[: self._settings.survivors]
         return rows[best], scores[best]
 
-    def _any_new(self, rng: np.random.Generator) -> Floats | None:
-        """A point not tried yet; None when there is none."""
-        for count in (1, 64, 1024):
-            rows = proposals.anywhere(self._encoding, count, rng)
-            new = unseen(self._encoding.keys(rows), self._seen)
-            if new:
-                return np.asarray(rows[new[0]])
-        if self._problem.space.size(_MAX_GRID) is None:
-            return np.asarray(proposals.anywhere(self._encoding, 1, rng)[0])
-        left = [
-            row
-            for row in map(self._encoding.encode, self._problem.space.grid(1))
-            if unseen(self._encoding.keys(row[None]), self._seen)
-        ]
-        return left[rng.integers(len(left))] if left else None
-
     def _model(self, rng: np.random.Generator) -> Model:
         encoding = self._encoding
-        chosen = self._chosen(len(self._results))
-        results = [self._results[i] for i in chosen]
-        rows = np.array([self._rows[i] for i in chosen])
+        chosen = self._chosen(len(self._visited.results))
+        results = [self._visited.results[i] for i in chosen]
+        rows = np.array([self._visited.rows[i] for i in chosen])
         measured = np.array([result.outcome is Outcome.MEASURED for result in results])
         places = encoding.places(rows)
-        pending = encoding.places(np.array([*self._pending.values()]).reshape(-1, rows.shape[1]))
-        turn = self._asked % len(_TURNS)
+        pending = encoding.places(
+            np.array([*self._visited.pending.values()]).reshape(-1, rows.shape[1])
+        )
+        turn = self._visited.asked % len(_TURNS)
         known = [result for result in results if result.outcome is Outcome.MEASURED]
         processes, fronts = believed(
             self._sampled(turn),
@@ -194,7 +159,7 @@ class HypervolumeSearch:
         """What is no better than most of the first results in an objective is of no use."""
         if not self._settings.useful:
             return np.full(self._problem.objectives, np.inf)
-        first = known[: max(8, len(self._start))]
+        first = known[: max(8, self._visited.start)]
         at = len(first)
         return np.array(
             [np.quantile(goals[:at], self._settings.useful) for goals in _goals(known, turn)]
@@ -204,7 +169,7 @@ class HypervolumeSearch:
         self, places: Floats, results: list[Result], measured: np.ndarray
     ) -> tuple[Limit, ...]:
         owner = self._encoding.owner
-        rng = seeds.generator(self._problem.seed, _HYPER, len(self._results))
+        rng = seeds.generator(self._problem.seed, _HYPER, len(self._visited.results))
         limits = []
         if not measured.all():
             limits.append(Limit.fit(places, owner, np.where(measured, -1.0, 1.0), rng))
@@ -216,14 +181,16 @@ class HypervolumeSearch:
 
     def _sampled(self, turn: int) -> tuple[Hyper, ...]:
         """The hyper-parameters of each objective, from the first so many results."""
-        step = 1 + len(self._results) // self._settings.patience
-        count = len(self._results) // step * step
+        step = 1 + len(self._visited.results) // self._settings.patience
+        count = len(self._visited.results) // step * step
         key = (count, turn)
         if key not in self._hypers:
             chosen = [
-                i for i in self._chosen(count) if self._results[i].outcome is Outcome.MEASURED
+                i
+                for i in self._chosen(count)
+                if self._visited.results[i].outcome is Outcome.MEASURED
             ]
-            places = self._encoding.places(np.array([self._rows[i] for i in chosen]))
+            places = self._encoding.places(np.array([self._visited.rows[i] for i in chosen]))
             rng = seeds.generator(self._problem.seed, _HYPER + count, turn)
             found = [
                 process.fit(
@@ -234,7 +201,7 @@ class HypervolumeSearch:
                     samples=self._settings.samples,
                     prior=_TURNS[turn][1],
                 )
-                for goals in _goals([self._results[i] for i in chosen], turn)
+                for goals in _goals([self._visited.results[i] for i in chosen], turn)
             ]
             self._hypers = {k: v for k, v in self._hypers.items() if k[0] == count}
             self._hypers[key] = tuple(map(Hyper.of, found))
@@ -245,7 +212,7 @@ class HypervolumeSearch:
         limit = self._settings.observations
         if count <= limit:
             return list(range(count))
-        kept = set(order(self._results[:count])[: limit // 2])
+        kept = set(order(self._visited.results[:count])[: limit // 2])
         rest = [i for i in range(count) if i not in kept]
         rng = seeds.generator(self._problem.seed, _HYPER, count, 1)
         kept.update(rng.choice(rest, size=limit - len(kept), replace=False).tolist())
